@@ -1,0 +1,1 @@
+"""Any checkpoint format -> dimensions and canonical arrays."""

@@ -1,0 +1,1 @@
+"""One 30-second window: from encoded audio to tokens."""

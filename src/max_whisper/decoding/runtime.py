@@ -1,0 +1,176 @@
+"""The seam between decoding and the model: what a runtime takes and gives.
+
+Decoding sees the model as rows of a self-attention cache and windows of encoded audio. One
+forward pass takes a flat list of tokens, each with the row that it belongs to, its position in
+that row and the window that it listens to; a prompt is many tokens of one row, a step is one
+token of each row, and both may share a pass. What comes back are candidates for the next token,
+already held to each row's constraint, so that logits stay where they were computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from max_whisper.checkpoints.checkpoint import ModelDimensions
+
+
+@dataclass(frozen=True, eq=False)
+class TokenSet:
+    """Token ids that are never allowed; compared by identity, made once per decode."""
+
+    ids: tuple[int, ...] = ()
+
+
+NO_TOKENS = TokenSet()
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What the next token of one row may be, and how it is chosen.
+
+    The logits of forbidden tokens count as minus infinity, for the choice and for the
+    log-softmax alike. ``timestamp_begin`` splits the vocabulary into text and timestamps.
+
+    Attributes:
+        suppressed: Ids that are forbidden.
+        first: Ids below this one are forbidden (0: none).
+        timestamp_begin: The id of ``<|0.00|>``.
+        timestamp_first: Timestamps below this id are forbidden.
+        timestamp_stop: Timestamps from this id on are forbidden.
+        weigh_timestamps: Where the timestamps' total probability exceeds that of every single
+            text token, text is forbidden as well.
+        banned: Further forbidden ids, of this row alone.
+        repeated: Ids whose logit is divided by ``repetition_penalty`` if positive, multiplied
+            if negative, before everything else.
+        repetition_penalty: See ``repeated``; 1 changes nothing.
+        temperature: 0 takes the most probable tokens; above 0, the first candidate is drawn
+            from softmax(logits / temperature) with ``seed``.
+        seed: 64 bits that alone decide the draw.
+        watch: A token id whose probability in the unconstrained softmax is returned (-1: none).
+    """
+
+    suppressed: TokenSet = NO_TOKENS
+    first: int = 0
+    timestamp_begin: int = 1 << 30
+    timestamp_first: int = 0
+    timestamp_stop: int = 1 << 30
+    weigh_timestamps: bool = False
+    banned: tuple[int, ...] = ()
+    repeated: tuple[int, ...] = ()
+    repetition_penalty: float = 1.0
+    temperature: float = 0.0
+    seed: int = 0
+    watch: int = -1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One forward pass of the decoder over N tokens, L of which are asked for a successor.
+
+    Tokens of one row stand in order of position; all of a pass are written to the cache before
+    any attends, and a token sees its row's positions up to its own.
+
+    Attributes:
+        tokens: (N,) int32 ids.
+        rows: (N,) int32, the cache row that holds each token.
+        positions: (N,) int32, each token's position in its row.
+        windows: (N,) int32, the encoded window that each token attends to.
+        sources: (rows, n_text_ctx) int32: position p of row r is kept in cache row
+            ``sources[r, p]``. Beams that share a past point to the same row, so reordering
+            beams moves no cache.
+        outputs: (L,) int32 indices into the N tokens; one index may stand several times.
+        constraints: L constraints, one an output.
+        k: How many candidates are wanted for each output, best first.
+    """
+
+    tokens: NDArray[np.int32]
+    rows: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    windows: NDArray[np.int32]
+    sources: NDArray[np.int32]
+    outputs: NDArray[np.int32]
+    constraints: Sequence[Constraint]
+    k: int = 1
+
+
+class Candidates(Protocol):
+    """What a forward pass gives back.
+
+    Attributes:
+        tokens: (L, k) int32 ids, best first.
+        logprobs: (L, k) float32 log-probabilities under the constraint (at temperature 1).
+        watched: (L,) float32 unconstrained probability of ``Constraint.watch`` (nan: none).
+    """
+
+    tokens: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+    watched: NDArray[np.float32]
+
+    def logits(self) -> NDArray[np.float32]:
+        """(L, n_vocab) float32, before any constraint; copied out only when asked for."""
+
+    def queries(self) -> NDArray[np.float32]:
+        """(n_text_layer, N, n_text_state) float32 cross-attention queries, for alignment."""
+
+
+@dataclass(frozen=True)
+class HostCandidates:
+    """Candidates that lie in ordinary arrays."""
+
+    tokens: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+    watched: NDArray[np.float32]
+    host_logits: NDArray[np.float32] = field(repr=False)
+    host_queries: NDArray[np.float32] | None = field(default=None, repr=False)
+
+    def logits(self) -> NDArray[np.float32]:
+        """See :class:`Candidates`."""
+        return self.host_logits
+
+    def queries(self) -> NDArray[np.float32]:
+        """See :class:`Candidates`."""
+        if self.host_queries is None:
+            raise ValueError("this runtime keeps no cross-attention queries")
+        return self.host_queries
+
+
+class Runtime(Protocol):
+    """A loaded model: the only thing that decoding knows of how Whisper is computed.
+
+    Not safe for concurrent calls; the scheduler is its one caller.
+    """
+
+    @property
+    def dims(self) -> ModelDimensions:
+        """The model's dimensions."""
+
+    def reserve(self, rows: int, windows: int) -> None:
+        """Makes room for at least that many cache rows and windows; what they held is lost."""
+
+    def encode(self, mel: NDArray[np.float32], window: int) -> None:
+        """Encodes a log-mel window (n_mels, 2 * n_audio_ctx) and keeps it as ``window``."""
+
+    def attend(self, features: NDArray[np.float32], window: int) -> None:
+        """Keeps given encoder output (n_audio_ctx, n_audio_state) as ``window``."""
+
+    def features(self, window: int) -> NDArray[np.float32]:
+        """The encoder output (n_audio_ctx, n_audio_state) of a kept window."""
+
+    def forward(self, batch: Batch) -> Candidates:
+        """One pass of the decoder."""
+
+    def alignment(
+        self, queries: NDArray[np.float32], heads: Sequence[tuple[int, int]], window: int
+    ) -> NDArray[np.float32]:
+        """Cross-attention scores before the softmax, (len(heads), N, n_audio_ctx) float32.
+
+        Args:
+            queries: (n_text_layer, N, n_text_state) float32, from :meth:`Candidates.queries`.
+            heads: (layer, head) pairs.
+            window: The window that the queries attended to.
+        """

@@ -1,0 +1,1 @@
+"""Whisper as MAX graphs: the only package that imports ``max``."""
