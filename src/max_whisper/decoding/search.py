@@ -1,0 +1,189 @@
+"""How the next tokens are chosen among candidates: greedily, by chance, or with beams.
+
+A search keeps a few sequences of sampled tokens side by side. At each step the window's loop asks
+it for a constraint per live sequence, and hands it the candidates that the runtime found. The
+arithmetic is float32, step by step as in openai-whisper, so that its sums are ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from max_whisper.decoding.options import DecodingOptions
+from max_whisper.decoding.runtime import Constraint
+
+#: Sampled tokens without the end of the text, and their log-probability with it.
+Hypothesis = tuple[list[int], float]
+
+
+class Search(Protocol):
+    """Sequences that are decoded side by side.
+
+    Attributes:
+        size: How many there are at most, each with a cache row of its own.
+        k: How many candidates each step needs for each sequence.
+        live: The sampled tokens of each sequence that goes on; at the start, an empty one for
+            each constraint that the first step shall have.
+        done: Whether nothing is left to search.
+    """
+
+    size: int
+    k: int
+    live: list[list[int]]
+    done: bool
+
+    def constrain(self, constraint: Constraint, index: int) -> Constraint:
+        """What the search itself asks of the next token of a live sequence."""
+
+    def update(self, tokens: NDArray[np.int32], logprobs: NDArray[np.float32]) -> Sequence[int]:
+        """Takes the candidates (live, k) of a step; ``live`` is then as the next step needs it.
+
+        Returns:
+            For each sequence now live, the index that its past had among those live before.
+        """
+
+    def hypotheses(self) -> list[Hypothesis]:
+        """What was found, in order of finding."""
+
+
+class Sampling:
+    """Takes the first candidate: the most probable token, or at a temperature above 0 a draw.
+
+    With a size above 1 as many independent draws compete. ``seed`` is 64 bits; each draw's own
+    seed comes from it, the number of the sequence and the position.
+    """
+
+    k = 1
+
+    def __init__(self, eot: int, size: int = 1, temperature: float = 0.0, seed: int = 0) -> None:
+        self.size = size
+        self.live: list[list[int]] = [[] for _ in range(size)]
+        self.done = False
+        self._eot = eot
+        self._temperature = temperature
+        self._seed = seed
+        self._members = list(range(size))
+        self._tokens = list(self.live)
+        self._sums = [np.float32(0)] * size
+
+    def constrain(self, constraint: Constraint, index: int) -> Constraint:
+        """See :class:`Search`."""
+        if self._temperature == 0:
+            return constraint
+        seed = _draw_seed(self._seed, self._members[index], len(self.live[index]))
+        return replace(constraint, temperature=self._temperature, seed=seed)
+
+    def update(self, tokens: NDArray[np.int32], logprobs: NDArray[np.float32]) -> Sequence[int]:
+        """See :class:`Search`."""
+        going: list[int] = []
+        for i, member in enumerate(self._members):
+            token = int(tokens[i, 0])
+            self._sums[member] += logprobs[i, 0]
+            if token != self._eot:
+                self._tokens[member].append(token)
+                going.append(i)
+        if len(going) < len(self._members):
+            self._members = [self._members[i] for i in going]
+            self.live = [self._tokens[member] for member in self._members]
+            self.done = not going
+        return going
+
+    def hypotheses(self) -> list[Hypothesis]:
+        """See :class:`Search`."""
+        return [(tokens, float(total)) for tokens, total in zip(self._tokens, self._sums)]
+
+
+class Beam:
+    """Beam search (arXiv:2204.05424 for the patience).
+
+    Each step keeps the best ``size`` continuations that do not end; those that end above them
+    are finished, until ``size * patience`` of them are there.
+    """
+
+    def __init__(self, eot: int, size: int, patience: float | None = None) -> None:
+        self.size = size
+        self.k = size + 1
+        self.live: list[list[int]] = [[]]
+        self.done = False
+        self._eot = eot
+        self._wanted = round(size * (patience or 1.0))
+        self._sums = np.zeros(1, np.float32)
+        self._finished: list[Hypothesis] = []
+
+    def constrain(self, constraint: Constraint, index: int) -> Constraint:
+        """See :class:`Search`."""
+        return constraint
+
+    def update(self, tokens: NDArray[np.int32], logprobs: NDArray[np.float32]) -> Sequence[int]:
+        """See :class:`Search`."""
+        count = len(self.live)
+        ids: list[int] = tokens[:count, : self.k].ravel().tolist()
+        scores: list[float] = (self._sums[:, None] + logprobs[:count, : self.k]).ravel().tolist()
+        kept: list[int] = []
+        for candidate in sorted(range(len(scores)), key=scores.__getitem__, reverse=True):
+            if ids[candidate] != self._eot:
+                kept.append(candidate)
+                if len(kept) == self.size:
+                    break
+            elif len(self._finished) < self._wanted:
+                self._finished.append((self.live[candidate // self.k], scores[candidate]))
+        parents = [candidate // self.k for candidate in kept]
+        self.live = [[*self.live[parent], ids[candidate]] for parent, candidate in zip(parents, kept)]
+        self._sums = np.array([scores[candidate] for candidate in kept], np.float32)
+        self.done = len(self._finished) >= self._wanted
+        return parents
+
+    def hypotheses(self) -> list[Hypothesis]:
+        """See :class:`Search`; where too few have finished, the best that have not fill up."""
+        found = list(self._finished)
+        best_first = np.argsort(self._sums)[::-1]
+        found += [(self.live[j], float(self._sums[j])) for j in best_first[: max(0, self.size - len(found))]]
+        return found
+
+
+def search_for(options: DecodingOptions, eot: int) -> Search:
+    """The search that the options ask for."""
+    if options.beam_size is not None:
+        return Beam(eot, options.beam_size, options.patience)
+    seed = derived_seed(options.seed, "temperature", options.temperature)
+    return Sampling(eot, options.group_size, options.temperature, seed)
+
+
+def most_likely(found: Sequence[Hypothesis], length_penalty: float | None) -> Hypothesis:
+    """The hypothesis with the highest log-probability for its length; of equals the first.
+
+    Args:
+        found: At least one hypothesis.
+        length_penalty: The exponent of the length penalty in Google's NMT (arXiv:1609.08144);
+            None divides by the number of tokens.
+    """
+
+    def score(hypothesis: Hypothesis) -> float:
+        tokens, total = hypothesis
+        if length_penalty is None:
+            return total / max(len(tokens), 1)
+        return total / float(((5 + len(tokens)) / 6) ** length_penalty)
+
+    return max(found, key=score)
+
+
+def derived_seed(seed: int, purpose: str, value: float) -> int:
+    """64 bits that depend on all of a seed, what it is for, and a number."""
+    message = struct.pack("<q", seed & 0x7FFFFFFFFFFFFFFF) + purpose.encode() + struct.pack("<d", value)
+    return int.from_bytes(hashlib.blake2b(message, digest_size=8).digest(), "little")
+
+
+def _draw_seed(seed: int, member: int, position: int) -> int:
+    """64 bits for one draw: splitmix64's output function over the seed and a counter."""
+    mask = 0xFFFFFFFFFFFFFFFF
+    x = (seed + (((member << 32) | (position + 1)) * 0x9E3779B97F4A7C15)) & mask
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
+    return x ^ (x >> 31)

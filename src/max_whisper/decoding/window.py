@@ -1,0 +1,255 @@
+"""One window: from encoded audio to tokens, text and scores.
+
+The functions here are generators of :mod:`~max_whisper.decoding.requests`; the window that they
+are given is already encoded, and stays encoded for as long as its owner wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from max_whisper.decoding.options import DecodingOptions, DecodingResult, compression_ratio, verify
+from max_whisper.decoding.requests import Acquire, Fork, Forward, Release, Steps
+from max_whisper.decoding.rules import Rule, rules_for
+from max_whisper.decoding.runtime import Candidates, Constraint
+from max_whisper.decoding.search import Search, most_likely, search_for
+from max_whisper.errors import OptionError
+
+if TYPE_CHECKING:
+    from max_whisper.checkpoints.checkpoint import ModelDimensions
+    from max_whisper.tokenizer import Tokenizer
+
+_FREE = Constraint()
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """When a window's result is given up for a try at the next temperature.
+
+    Attributes:
+        temperatures: Tried in order; the last one's result is kept in any case.
+        compression_ratio_threshold: A text that compresses better than this repeats itself.
+        logprob_threshold: An average log-probability below this is too uncertain, unless the
+            window is silent.
+        no_speech_threshold: A window whose no-speech probability is above this, and whose
+            average log-probability is below the other threshold, is silent.
+    """
+
+    temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    compression_ratio_threshold: float | None = 2.4
+    logprob_threshold: float | None = -1.0
+    no_speech_threshold: float | None = 0.6
+
+    def rejects(self, result: DecodingResult) -> bool:
+        """Whether the next temperature should be tried."""
+        repetitive = (
+            self.compression_ratio_threshold is not None
+            and result.compression_ratio > self.compression_ratio_threshold
+        )
+        uncertain = self.logprob_threshold is not None and result.avg_logprob < self.logprob_threshold
+        silent = self.no_speech_threshold is not None and result.no_speech_prob > self.no_speech_threshold
+        return (repetitive or uncertain) and not (silent and uncertain)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The tokens that decoding starts from; ``sot_index`` is where the transcript starts."""
+
+    tokens: list[int]
+    sot_index: int
+
+
+def decode_with_fallback(
+    window: int,
+    options: DecodingOptions,
+    fallback: Fallback,
+    tokenizer: Tokenizer,
+    dims: ModelDimensions,
+) -> Steps[DecodingResult]:
+    """Decodes a window at one temperature after the other until a result is accepted.
+
+    Options that need a temperature of 0 (beams), or one above it (best_of), apply there alone.
+    """
+    for temperature in fallback.temperatures:
+        result = yield from decode_window(window, at_temperature(options, temperature), tokenizer, dims)
+        if not fallback.rejects(result):
+            break
+    return result
+
+
+def at_temperature(options: DecodingOptions, temperature: float) -> DecodingOptions:
+    """The options for one temperature, without those that make no sense there."""
+    if temperature > 0:
+        return replace(options, temperature=temperature, beam_size=None, patience=None)
+    return replace(options, temperature=temperature, best_of=None)
+
+
+def decode_window(
+    window: int, options: DecodingOptions, tokenizer: Tokenizer, dims: ModelDimensions
+) -> Steps[DecodingResult]:
+    """Decodes a window with one set of options.
+
+    Raises:
+        OptionError: For options that make no sense.
+    """
+    verify(options)
+    language, language_probs = options.language, None
+    detected = None
+    if options.task == "lang_id" or (language is None and dims.is_multilingual):
+        detected, language_probs = yield from detect_language(window, tokenizer)
+        language = max(language_probs, key=language_probs.__getitem__)
+    language = language or "en"
+    if options.task == "lang_id":
+        return DecodingResult(None, language, language_probs)
+
+    prompt = build_prompt(options, tokenizer, dims)
+    if detected is not None and options.language is None:
+        prompt.tokens[prompt.sot_index + 1] = detected
+    search = search_for(options, tokenizer.eot)
+    rules = rules_for(options, tokenizer, dims)
+    steps = min(options.sample_len or dims.n_text_ctx // 2, dims.n_text_ctx - len(prompt.tokens) + 1)
+    no_speech_prob = yield from _search(window, prompt, search, rules, steps, tokenizer.no_speech)
+
+    tokens, logprob = most_likely(search.hypotheses(), options.length_penalty)
+    text = tokenizer.decode(tokens).strip()
+    return DecodingResult(
+        audio_features=None,
+        language=language,
+        language_probs=language_probs,
+        tokens=tokens,
+        text=text,
+        avg_logprob=logprob / (len(tokens) + 1),
+        no_speech_prob=no_speech_prob,
+        temperature=options.temperature,
+        compression_ratio=compression_ratio(text),
+    )
+
+
+def detect_language(window: int, tokenizer: Tokenizer) -> Steps[tuple[int, dict[str, float]]]:
+    """The most probable language's token, and each language code's probability.
+
+    Raises:
+        OptionError: For a model that knows English alone.
+    """
+    if tokenizer.language is None or tokenizer.language_token not in tokenizer.sot_sequence:
+        raise OptionError("an English-only model has no language tokens, so it can't detect a language")
+    rows = yield Acquire(1)
+    found: Candidates = yield Forward((tokenizer.sot,), rows, (0,), window, (0,), (_FREE,))
+    ids = list(tokenizer.all_language_tokens)
+    logits = found.logits()[0, ids]
+    yield Release(rows)
+    probs = np.exp(logits - logits.max())
+    probs /= probs.sum()
+    return ids[int(probs.argmax())], dict(zip(tokenizer.all_language_codes, probs.tolist()))
+
+
+def build_prompt(options: DecodingOptions, tokenizer: Tokenizer, dims: ModelDimensions) -> Prompt:
+    """What came before, the start of the transcript, and its prefix.
+
+    Raises:
+        OptionError: Where that leaves no room for a transcript.
+    """
+    half = dims.n_text_ctx // 2
+    tokens = list(
+        tokenizer.sot_sequence_including_notimestamps
+        if options.without_timestamps
+        else tokenizer.sot_sequence
+    )
+    if options.prefix:
+        prefix = _tokens(options.prefix, tokenizer)
+        # With all of its half sampled, openai-whisper keeps the prefix whole, as [-0:] does.
+        tokens += prefix[-(half - (options.sample_len or half)) :]
+    if options.prompt:
+        tokens = [tokenizer.sot_prev, *_tokens(options.prompt, tokenizer)[-(half - 1) :], *tokens]
+    if len(tokens) > dims.n_text_ctx:
+        raise OptionError(
+            f"prompt and prefix take {len(tokens)} tokens; the model's context is {dims.n_text_ctx}"
+        )
+    return Prompt(tokens, tokens.index(tokenizer.sot))
+
+
+def _tokens(text: str | Sequence[int], tokenizer: Tokenizer) -> list[int]:
+    return tokenizer.encode(" " + text.strip()) if isinstance(text, str) else list(text)
+
+
+def _search(
+    window: int, prompt: Prompt, search: Search, rules: Sequence[Rule], steps: int, no_speech: int | None
+) -> Steps[float]:
+    """Runs a search for so many steps or to its end; returns the no-speech probability.
+
+    All sequences start from the prompt in the first row. That pass is asked for one candidate
+    more, at the start of the transcript, because its unconstrained probabilities are wanted.
+    """
+    rows: tuple[int, ...] = yield Acquire(search.size)
+    length = len(prompt.tokens)
+    constraints = _constraints(search, rules)
+    found: Candidates = yield Forward(
+        prompt.tokens,
+        rows[:1] * length,
+        range(length),
+        window,
+        [length - 1] * len(constraints) + [prompt.sot_index],
+        [*constraints, _FREE if no_speech is None else Constraint(watch=no_speech)],
+        search.k,
+    )
+    no_speech_prob = float(found.watched[len(constraints)])
+    placed = rows[:1] * len(constraints)
+    parents = search.update(found.tokens, found.logprobs)
+    for position in range(length, length + steps - 1):
+        if search.done:
+            break
+        placed, fork = place([placed[parent] for parent in parents], rows, position)
+        if fork is not None:
+            yield fork
+        count = len(placed)
+        found = yield Forward(
+            [tokens[-1] for tokens in search.live],
+            placed,
+            (position,) * count,
+            window,
+            range(count),
+            _constraints(search, rules),
+            search.k,
+        )
+        parents = search.update(found.tokens, found.logprobs)
+    yield Release(rows)
+    return no_speech_prob
+
+
+def place(parents: Sequence[int], rows: tuple[int, ...], length: int) -> tuple[tuple[int, ...], Fork | None]:
+    """Finds a row for each sequence, given the row that holds its past.
+
+    The first sequence of each row stays there, others move to rows that nobody else wants: a
+    search whose sequences have one child each forks nothing.
+
+    Args:
+        parents: For each sequence, the row of its past.
+        rows: All rows there are.
+        length: How many positions that past has.
+    """
+    if len(set(parents)) == len(parents):
+        return tuple(parents), None
+    free = [row for row in rows if row not in parents]
+    placed: list[int] = []
+    moved: list[tuple[int, int]] = []
+    for parent in parents:
+        row = parent
+        if parent in placed:
+            row = free.pop(0)
+            moved.append((row, parent))
+        placed.append(row)
+    return tuple(placed), Fork(tuple(row for row, _ in moved), tuple(parent for _, parent in moved), length)
+
+
+def _constraints(search: Search, rules: Sequence[Rule]) -> list[Constraint]:
+    constraints = []
+    for index, tokens in enumerate(search.live):
+        constraint = _FREE
+        for rule in rules:
+            constraint = rule.narrow(constraint, tokens)
+        constraints.append(search.constrain(constraint, index))
+    return constraints
