@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import mmap
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,9 @@ class MappedFile:
     Attributes:
         name: The first part's path, for messages.
         size: The length of all parts together in bytes.
+        paths: The parts.
+        state: What the file system says of the parts, as text: it differs once one has changed.
+        changed: When a part was last written, in nanoseconds since the epoch.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -32,19 +38,32 @@ class MappedFile:
         Raises:
             CheckpointError: If one cannot be read, or is empty.
         """
+        self.paths = tuple(path.absolute() for path in paths)
         self.name = str(paths[0])
         self._maps: list[mmap.mmap] = []
         self._starts: list[int] = []
         self.size = 0
+        stats: list[os.stat_result] = []
         for path in paths:
             try:
                 with path.open("rb") as file:
+                    stats.append(os.fstat(file.fileno()))
                     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except (OSError, ValueError) as error:
-                raise CheckpointError(f"cannot read {path}: {error}") from error
+                reason = "it is empty" if path.is_file() and not path.stat().st_size else error
+                raise CheckpointError(f"cannot read {path}: {reason}") from error
             self._maps.append(mapped)
             self._starts.append(self.size)
             self.size += len(mapped)
+        self.changed = max(max(stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats)
+        self.state = json.dumps(
+            [[s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for s in stats]
+        )
+
+    def add_to(self, digest: hashlib._Hash) -> None:
+        """Adds the content to a hash."""
+        for mapped in self._maps:
+            digest.update(mapped)
 
     def read(self, offset: int, count: int, what: str) -> bytes:
         """``count`` bytes from ``offset``; ``what`` names them should the file be too short.
@@ -75,10 +94,13 @@ class MappedFile:
         count = items * kind.itemsize
         for start, mapped in zip(self._starts, self._maps):
             if start <= offset and offset + count <= start + len(mapped):
-                return np.frombuffer(mapped, kind, items, offset - start).reshape(shape)
-        return np.frombuffer(self.read(offset, count, what), kind, items).reshape(shape)
+                view: Tensor = np.frombuffer(mapped, kind, items, offset - start).reshape(shape)
+                return view
+        copy: Tensor = np.frombuffer(self.read(offset, count, what), kind, items).reshape(shape)
+        return copy
 
 
 def widen_bfloat16(bits: Tensor) -> Tensor:
     """bfloat16 given as uint16 -> the same values as float32 (numpy has no bfloat16)."""
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    wide: Tensor = (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return wide

@@ -16,89 +16,57 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from max_whisper.errors import CheckpointError
+from max_whisper.checkpoints.files import MappedFile
 
 # A file written again within the clock's resolution keeps its times, so none is trusted that was
 # written less than this many nanoseconds ago.
 _SETTLED = 2_000_000_000
-_CHUNK = 1 << 20
-_FORMAT = 1  # of the records: raised whenever the check of tensors becomes stricter
+_CHECKS = 1  # raised whenever the checks of tensors become stricter, so that old records expire
 
 
-def hash_files(paths: Sequence[Path]) -> str:
-    """The SHA-256 (hex) of the files read one after the other as one.
-
-    Raises:
-        CheckpointError: If one cannot be read.
-    """
+def hash_files(files: Sequence[MappedFile]) -> str:
+    """The SHA-256 (hex) of the files read one after the other as one."""
     digest = hashlib.sha256()
-    buffer = bytearray(_CHUNK)
-    view = memoryview(buffer)
-    for path in paths:
-        try:
-            with path.open("rb", buffering=0) as file:
-                while count := file.readinto(buffer):
-                    digest.update(view[:count])
-        except OSError as error:
-            raise CheckpointError(f"cannot read {path}: {error}") from error
+    for file in files:
+        file.add_to(digest)
     return digest.hexdigest()
 
 
 class Records:
-    """Remembered hashes, one small file each in a folder; losing them costs time alone."""
+    """Remembered hashes, a small file each in one folder; losing them costs time alone."""
 
     def __init__(self, folder: Path) -> None:
         """``folder`` is made when the first record is written."""
         self._folder = folder
 
-    def find(self, paths: Sequence[Path]) -> str | None:
+    def find(self, files: Sequence[MappedFile]) -> str | None:
         """The hash of these files as they are now, if it was remembered."""
-        key = _key(paths)
         try:
-            record = json.loads(self._path(paths).read_bytes())
-            return str(record["sha256"]) if record["key"] == key else None
+            record = json.loads(self._path(files).read_bytes())
+            return str(record["sha256"]) if record["key"] == _key(files) else None
         except (OSError, ValueError, TypeError, KeyError):
             return None  # absent or damaged: it is computed again
 
-    def remember(self, paths: Sequence[Path], key: str, sha256: str) -> None:
-        """Keeps the hash of files whose :func:`state` was ``key`` before they were read.
+    def remember(self, files: Sequence[MappedFile], sha256: str) -> None:
+        """Keeps the hash of files whose tensors were found sound.
 
-        Nothing is kept of files that changed since, or that were written a moment ago. A folder
-        that cannot be written is no error.
+        Nothing is kept of files written a moment ago. A folder that cannot be written is no error.
         """
-        if key != _key(paths) or time.time_ns() - _written(paths) < _SETTLED:
+        if time.time_ns() - max(file.changed for file in files) < _SETTLED:
             return
+        content = json.dumps({"key": _key(files), "sha256": sha256})
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            _write_atomically(self._path(paths), json.dumps({"key": key, "sha256": sha256}).encode())
+            _write_atomically(self._path(files), content.encode())
 
-    def _path(self, paths: Sequence[Path]) -> Path:
-        names = "\n".join(str(path.absolute()) for path in paths)
-        return (
-            self._folder / f"{hashlib.sha256(names.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
-        )
-
-
-def state(paths: Sequence[Path]) -> str:
-    """What the file system says of the files: it differs once one of them has changed.
-
-    Raises:
-        CheckpointError: If one does not exist.
-    """
-    try:
-        return _key(paths)
-    except OSError as error:
-        raise CheckpointError(f"cannot read {error.filename}: {error.strerror}") from error
+    def _path(self, files: Sequence[MappedFile]) -> Path:
+        names = "\n".join(str(path) for file in files for path in file.paths)
+        digest = hashlib.sha256(os.fsencode(names)).hexdigest()
+        return self._folder / f"{digest[:32]}.json"
 
 
-def _key(paths: Sequence[Path]) -> str:
-    stats = [path.stat() for path in paths]
-    fields = [[s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for s in stats]
-    return json.dumps([_FORMAT, [str(path.absolute()) for path in paths], fields])
-
-
-def _written(paths: Sequence[Path]) -> int:
-    return max(max(path.stat().st_mtime_ns, path.stat().st_ctime_ns) for path in paths)
+def _key(files: Sequence[MappedFile]) -> list[object]:
+    return [_CHECKS, *(file.state for file in files)]
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

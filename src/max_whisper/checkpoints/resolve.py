@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from max_whisper.checkpoints.catalogue import Model, Package
+from max_whisper.checkpoints.catalogue import (
+    Model,
+    Package,
+    available_models,
+    find_model,
+    published_models,
+)
+from max_whisper.checkpoints.huggingface import weight_files
 from max_whisper.errors import CheckpointError
 
 
@@ -107,37 +115,97 @@ def hub_cache() -> Path:
 
 def find_hub_snapshot(repository: str) -> Location | None:
     """A repository's local snapshot of its main branch, if its weights are there in full."""
+    snapshot = _snapshot(repository)
+    if snapshot is None or not _has_weights(snapshot):
+        return None
+    return Location((snapshot,), snapshot, None, "hub")
+
+
+def _snapshot(repository: str) -> Path | None:
     folder = hub_cache() / f"models--{repository.replace('/', '--')}"
     try:
         commit = (folder / "refs" / "main").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         return None
     snapshot = folder / "snapshots" / commit
-    if not commit or not _has_weights(snapshot):
-        return None
-    return Location((snapshot,), snapshot, None, "hub")
-
-
-WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "model.bin")
+    return snapshot if commit and snapshot.is_dir() else None
 
 
 def _has_weights(directory: Path) -> bool:
     """Whether a folder holds a configuration and weights, every shard of them."""
     if not (directory / "config.json").is_file():
         return False
-    for name in WEIGHT_FILES:
-        if (directory / name).is_file():
-            return name != "model.safetensors.index.json" or _has_shards(directory / name)
-    return False
-
-
-def _has_shards(index: Path) -> bool:
-    from max_whisper.checkpoints.huggingface import shards
-
+    if (directory / "model.bin").is_file():
+        return True
     try:
-        return all(shard.is_file() for shard in shards(index))
+        return all(file.is_file() for file in weight_files(directory))
     except CheckpointError:
         return False
+
+
+def find_local(name: str, model: Model | None, cache: Path) -> Location | None:
+    """A checkpoint on this machine.
+
+    Args:
+        name: A published name, a hub repository, or a path.
+        model: The published model of that name, if there is one: then ``name`` is no path, for a
+            folder called ``base`` must not stand in the way of the model.
+        cache: The folder for downloads.
+    """
+    if model is None:
+        return find_path(name) or find_cached(name.replace("/", "--"), None, cache) or find_hub_snapshot(name)
+    return (
+        find_package(model)
+        or find_cached(name, model, cache)
+        or find_openai_cache(model)
+        or find_hub_snapshot(model.hub)
+    )
+
+
+def vocabulary_folders(cache: Path) -> Iterator[Path]:
+    """Folders that may hold a vocabulary: installed packages, the cache, the hub's snapshots."""
+    for model in published_models():
+        for package in model.packages:
+            if folder := _packaged(*package.config):
+                yield folder
+    if cache.is_dir():
+        yield from sorted(path for path in cache.iterdir() if path.is_dir())
+    for model in published_models():
+        if folder := _snapshot(model.hub):
+            yield folder
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """One line of the list of models.
+
+    Attributes:
+        name: A name that :func:`load_checkpoint` takes.
+        parameters: How many numbers the model has.
+        size: What its weights take in float16, in bytes.
+        path: The weights file or folder on this machine (the first part of a file in parts), or
+            None if it has to be downloaded.
+        kind: ``package``, ``cache`` or ``hub``: what ``path`` is; None without one.
+    """
+
+    name: str
+    parameters: int
+    size: int
+    path: Path | None
+    kind: str | None
+
+
+def list_models(download_root: str | os.PathLike[str] | None = None) -> list[ListedModel]:
+    """Every published model, in the order of :func:`available_models`, aliases included."""
+    cache = cache_folder(download_root)
+    listed = []
+    for name in available_models():
+        model = find_model(name)
+        if model is not None:
+            location = find_local(name, model, cache)
+            path, kind = (location.files[0], location.kind) if location else (None, None)
+            listed.append(ListedModel(name, model.parameters, 2 * model.parameters, path, kind))
+    return listed
 
 
 def how_to_install(name: str, model: Model | None, cache: Path) -> str:

@@ -8,10 +8,13 @@ the tokenizer's business. The ids equal the ranks of openai-whisper's ``.tiktoke
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from max_whisper.errors import CheckpointError
 
@@ -39,6 +42,10 @@ class LazyVocabulary(Mapping[bytes, int]):
         """The tokens, in order of id."""
         return iter(self._all())
 
+    def items(self) -> ItemsView[bytes, int]:
+        """The tokens with their ids, at a dictionary's speed."""
+        return self._all().items()
+
     def __len__(self) -> int:
         """How many ordinary tokens there are: the id of ``<|endoftext|>``."""
         return len(self._all())
@@ -56,55 +63,60 @@ def directory_vocabulary(directory: Path) -> Mapping[bytes, int] | None:
     for name, read in _READERS.items():
         path = directory / name
         if path.is_file():
-            return LazyVocabulary(lambda path=path, read=read: ordinary(read(path), str(path)))  # type: ignore[misc]
+            return LazyVocabulary(lambda path=path, read=read: _vocabulary(read(path), str(path)))  # type: ignore[misc]
     return None
 
 
-def ordinary(tokens: Mapping[str, int], where: str) -> dict[bytes, int]:
-    """Decodes the ordinary tokens of ``tokens``, in order of id.
-
-    Raises:
-        CheckpointError: If the ids have a gap, or a token is not in GPT-2's alphabet.
-    """
-    end = tokens.get(END_OF_TEXT)
-    if end is None:
+def _vocabulary(tokens: list[str], where: str) -> dict[bytes, int]:
+    """All tokens in order of id -> the bytes and ids of those before ``<|endoftext|>``."""
+    if END_OF_TEXT not in tokens:
         raise CheckpointError(f"{where} is not Whisper's vocabulary: it has no {END_OF_TEXT}")
-    alphabet = _alphabet()
-    by_id = {number: token for token, number in tokens.items() if number < end}
-    if len(by_id) != end or sorted(by_id) != list(range(end)):
-        raise CheckpointError(
-            f"{where} is damaged: it has {len(by_id)} of the {end} tokens before {END_OF_TEXT}"
-        )
-    try:
-        decoded = {by_id[number].translate(alphabet).encode("latin-1"): number for number in range(end)}
-    except UnicodeEncodeError as error:
-        raise CheckpointError(
-            f"{where} is damaged: {error.object!r} is no token of byte-level BPE"
-        ) from error
+    end = tokens.index(END_OF_TEXT)
+    decoded = dict(zip(_decoded(tokens[:end], where), range(end)))
     if len(decoded) != end:
         raise CheckpointError(f"{where} is damaged: two ids stand for the same bytes")
     return decoded
 
 
+def _decoded(tokens: list[str], where: str) -> list[bytes]:
+    """All tokens at once: fifty thousand one by one take the time of opening a model."""
+    if not tokens:
+        return []
+    characters = np.frombuffer("\n".join(tokens).encode("utf-32-le", "surrogatepass"), np.uint32)
+    values = _alphabet()[np.minimum(characters, _BEYOND)]
+    if (values == _STRAY).any():
+        stray = chr(int(characters[values == _STRAY][0]))
+        raise CheckpointError(f"{where} is damaged: {stray!r} is not in the alphabet of byte-level BPE")
+    ends = [*np.flatnonzero(characters == ord("\n")).tolist(), len(characters)]
+    if len(ends) != len(tokens):
+        raise CheckpointError(f"{where} is damaged: a token contains a line break")
+    raw = values.astype(np.uint8).tobytes()
+    return [raw[start + 1 : stop] for start, stop in zip([-1, *ends], ends)]
+
+
+_BEYOND = 0x200  # past GPT-2's last character
+_STRAY = 0xFFFF
+
+
 @cache
-def _alphabet() -> dict[int, int]:
-    """GPT-2's characters -> byte values: printable Latin-1 as itself, the rest from U+0100 on."""
+def _alphabet() -> NDArray[np.uint16]:
+    """Code point -> byte: printable Latin-1 as itself, the other bytes from U+0100 on, in order."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    # Latin-1 characters outside the alphabet must not pass for themselves: map them out of range.
-    strays = dict.fromkeys(others, 65535)
-    return strays | {0x100 + index: byte for index, byte in enumerate(others)}
+    others = sorted(set(range(256)).difference(printable))
+    table = np.full(_BEYOND + 1, _STRAY, np.uint16)
+    table[printable] = printable
+    table[0x100 : 0x100 + len(others)] = others
+    table[ord("\n")] = 0  # between tokens
+    return table
 
 
-def _lines(path: Path) -> dict[str, int]:
+def _lines(path: Path) -> list[str]:
     try:
         text = path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
-    tokens = text.removesuffix("\n").split(
-        "\n"
-    )  # splitlines would also split at characters that are part of tokens
-    return {token: number for number, token in enumerate(tokens)}
+    # splitlines would also split at characters that are part of tokens
+    return text.removesuffix("\n").split("\n")
 
 
 def _json(path: Path) -> Any:
@@ -114,11 +126,29 @@ def _json(path: Path) -> Any:
         raise CheckpointError(f"cannot read {path}: {error}") from error
 
 
-def _token_list(path: Path) -> dict[str, int]:
+def _token_list(path: Path) -> list[str]:
     value = _json(path)
     if not isinstance(value, list) or not all(isinstance(token, str) for token in value):
         raise CheckpointError(f"{path} is not a list of tokens")
-    return {token: number for number, token in enumerate(value)}
+    return value
+
+
+def _vocab_json(path: Path) -> list[str]:
+    tokens = _token_ids(path, _json(path))
+    added = path.with_name("added_tokens.json")
+    if END_OF_TEXT not in tokens and added.is_file():
+        tokens |= _token_ids(added, _json(added))
+    return _in_order(tokens, str(path))
+
+
+def _tokenizer_json(path: Path) -> list[str]:
+    value = _json(path)
+    try:
+        tokens = _token_ids(path, value["model"]["vocab"])
+        added = {token["content"]: token["id"] for token in value["added_tokens"]}
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is not the file of a byte-level BPE tokenizer") from error
+    return _in_order(tokens | _token_ids(path, added), str(path))
 
 
 def _token_ids(path: Path, value: Any) -> dict[str, int]:
@@ -127,25 +157,16 @@ def _token_ids(path: Path, value: Any) -> dict[str, int]:
     return value
 
 
-def _vocab_json(path: Path) -> dict[str, int]:
-    tokens = dict(_token_ids(path, _json(path)))
-    added = path.with_name("added_tokens.json")
-    if END_OF_TEXT not in tokens and added.is_file():
-        tokens.update(_token_ids(added, _json(added)))
-    return tokens
+def _in_order(tokens: Mapping[str, int], where: str) -> list[str]:
+    """The tokens up to ``<|endoftext|>``; beyond it ids may have gaps, before it they may not."""
+    end = tokens.get(END_OF_TEXT, len(tokens))
+    ordered = sorted((number, token) for token, number in tokens.items() if number <= end)
+    if [number for number, _ in ordered] != list(range(len(ordered))):
+        raise CheckpointError(f"{where} is damaged: some ids below {end} are missing or stand twice")
+    return [token for _, token in ordered]
 
 
-def _tokenizer_json(path: Path) -> dict[str, int]:
-    value = _json(path)
-    try:
-        tokens = dict(_token_ids(path, value["model"]["vocab"]))
-        added = {token["content"]: token["id"] for token in value["added_tokens"]}
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not the file of a byte-level BPE tokenizer") from error
-    return tokens | _token_ids(path, added)
-
-
-_READERS: Mapping[str, Callable[[Path], dict[str, int]]] = {
+_READERS: Mapping[str, Callable[[Path], list[str]]] = {
     "vocabulary.txt": _lines,
     "vocabulary.json": _token_list,
     "vocab.json": _vocab_json,
