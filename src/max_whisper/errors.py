@@ -16,8 +16,11 @@ class CheckpointError(MaxWhisperError):
     """A checkpoint is missing, damaged, of an unknown format, or lacks what was asked of it."""
 
 
-class AudioError(MaxWhisperError):
-    """A recording cannot be read, or an array is not audio."""
+class AudioError(MaxWhisperError, RuntimeError):
+    """A recording cannot be read, or an array is not audio.
+
+    A ``RuntimeError`` too, which is what openai-whisper raises where FFmpeg fails.
+    """
 
 
 class OptionError(MaxWhisperError, ValueError):
