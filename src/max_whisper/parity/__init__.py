@@ -1,0 +1,1 @@
+"""The parity lab: where two Whispers diverge, and by how much."""
