@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from max_whisper.decoding.candidates import constrain
 from max_whisper.decoding.options import DecodingOptions
+from max_whisper.decoding.requests import Attend
 from max_whisper.decoding.rules import ApplyTimestampRules, SuppressBlank, SuppressTokens
 from max_whisper.decoding.runtime import Constraint
 from max_whisper.decoding.window import decode_window
 from max_whisper.transcribe.scheduler import Scheduler
 from support.mock_runtime import MockRuntime
 from support.tiny import DIMS, MULTILINGUAL, TIMESTAMP_BEGIN, TinyModel, TinyTokenizer
-
-from max_whisper.decoding.requests import Attend
 
 DATA = Path(__file__).parents[2] / "data/decoding"
 RULES = json.loads((DATA / "rules.json").read_text())

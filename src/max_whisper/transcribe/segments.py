@@ -1,0 +1,96 @@
+"""What transcription gives: segments as they are decoded, and the transcript in the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word with its leading space and the punctuation that clings to it; times in seconds."""
+
+    word: str
+    start: float
+    end: float
+    probability: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The word under openai-whisper's keys."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of speech between two timestamps.
+
+    Attributes:
+        id: Counts the segments of a recording from 0.
+        seek: The frame (10 ms) at which the segment's window starts.
+        start: Seconds from the recording's start.
+        end: Seconds from the recording's start.
+        text: The text, with the space it begins with.
+        tokens: All its tokens, timestamps too.
+        temperature: What its window was decoded with.
+        avg_logprob: Of its whole window.
+        compression_ratio: Of its whole window.
+        no_speech_prob: Of its whole window.
+        words: The words with their times, or None where none were asked for.
+    """
+
+    id: int
+    seek: int
+    start: float
+    end: float
+    text: str
+    tokens: tuple[int, ...]
+    temperature: float
+    avg_logprob: float
+    compression_ratio: float
+    no_speech_prob: float
+    words: tuple[Word, ...] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The segment under openai-whisper's keys; ``words`` only where there are any to tell."""
+        out = {**vars(self), "tokens": list(self.tokens)}
+        del out["words"]
+        if self.words is not None:
+            out["words"] = [word.as_dict() for word in self.words]
+        return out
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """A transcribed recording."""
+
+    text: str
+    segments: tuple[Segment, ...]
+    language: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as openai-whisper's ``transcribe`` returns it."""
+        return {
+            "text": self.text,
+            "segments": [segment.as_dict() for segment in self.segments],
+            "language": self.language,
+        }
+
+
+@dataclass(frozen=True)
+class Language:
+    """Told once, where the language was detected: its code, and its probability."""
+
+    code: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a recording is: frames (10 ms) done, and all it has."""
+
+    done: int
+    total: int
+
+
+#: What a transcription tells on its way.
+Event = Segment | Language | Progress
