@@ -78,11 +78,14 @@ def random_tensors(dims: ModelDimensions = DIMS, dtype: Any = np.float16, seed: 
     return tensors
 
 
+PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
+REST = [byte for byte in range(256) if byte not in PRINTABLE]
+CHARACTERS = {byte: chr(byte) for byte in PRINTABLE} | {byte: chr(256 + i) for i, byte in enumerate(REST)}
+
+
 def gpt2_text(token: bytes) -> str:
     """A token in GPT-2's printable alphabet."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = [byte for byte in range(256) if byte not in printable]
-    return "".join(chr(byte if byte in printable else 256 + rest.index(byte)) for byte in token)
+    return "".join(CHARACTERS[byte] for byte in token)
 
 
 VOCABULARY = {token: number for number, token in enumerate(TOKENS)}
