@@ -1,0 +1,196 @@
+"""Compiled graphs on disk: compiled once, verified, loaded in milliseconds ever after.
+
+An artifact holds machine code, so its key covers all that the code depends on: MAX's version, the
+kernels' and the graphs' sources, the model's dimensions, the device and the processor's features.
+Beside it lies a record with the key and the content's hash; whatever does not agree is compiled
+again. Compilers run in processes of their own, several at a time, each behind a lock, and a
+finished artifact is moved into place whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from importlib.metadata import version
+from pathlib import Path
+
+from max.engine import CompiledModel, read
+
+from max_whisper.checkpoints import cache_folder
+from max_whisper.checkpoints.checkpoint import ModelDimensions
+from max_whisper.errors import ArtifactError
+from max_whisper.graph.layers import KERNELS
+
+Progress = Callable[[str, int, "int | None"], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphSpec:
+    """Which graph is compiled, and for what.
+
+    Attributes:
+        kind: A name that :mod:`max_whisper.graph.compile` knows.
+        dims: The model's dimensions.
+        device: ``cpu``, or ``gpu`` with an index.
+        probe: Whether every stage is an output.
+    """
+
+    kind: str
+    dims: ModelDimensions
+    device: str = "cpu"
+    probe: bool = False
+
+    @functools.cached_property
+    def key(self) -> str:
+        """SHA-256 (hex) of everything that the compiled code depends on."""
+        parts = {
+            "graph": dataclasses.asdict(self),
+            "max": version("max"),
+            "sources": _sources(),
+            "processor": processor(),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def path(self) -> Path:
+        """Where the artifact lies."""
+        probe = "-probe" if self.probe else ""
+        return cache_folder() / "artifacts" / f"{self.kind}{probe}-{self.key[:24]}.mef"
+
+    def to_json(self) -> str:
+        """For another process; see :func:`from_json`."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> GraphSpec:
+        """The inverse of :meth:`to_json`."""
+        values = json.loads(text)
+        return GraphSpec(**{**values, "dims": ModelDimensions(**values["dims"])})
+
+
+def load_graphs(specs: Sequence[GraphSpec], progress: Progress | None = None) -> list[CompiledModel]:
+    """The compiled graphs, from disk or compiled now, at most one compiler for each processor core.
+
+    Args:
+        specs: What is wanted.
+        progress: Told how many of the graphs that must be compiled are ready.
+
+    Raises:
+        ArtifactError: If a graph cannot be compiled, or the cache cannot be written.
+    """
+    found = [load(spec) for spec in specs]
+    missing = [i for i, graph in enumerate(found) if graph is None]
+    if missing:
+        what = "compiling Whisper for this processor (once)"
+        if progress:
+            progress(what, 0, len(missing))
+        with ThreadPoolExecutor(max_workers=max(1, min(len(missing), os.cpu_count() or 1))) as pool:
+            futures = {pool.submit(compile_graph, specs[i]): i for i in missing}
+            for done, future in enumerate(as_completed(futures), start=1):
+                found[futures[future]] = future.result()
+                if progress:
+                    progress(what, done, len(missing))
+    return [graph for graph in found if graph is not None]
+
+
+def load(spec: GraphSpec) -> CompiledModel | None:
+    """The artifact of ``spec`` if a sound one lies on disk."""
+    try:
+        record = json.loads(_record(spec.path).read_bytes())
+        content = spec.path.read_bytes()
+        if record["key"] != spec.key or record["sha256"] != hashlib.sha256(content).hexdigest():
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return read(io.BytesIO(content))
+
+
+def compile_graph(spec: GraphSpec) -> CompiledModel:
+    """Compiles ``spec`` in a process of its own, unless another process just did.
+
+    Raises:
+        ArtifactError: If the compiler fails or the cache cannot be written.
+    """
+    path = spec.path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.with_suffix(".lock")):
+            if (graph := load(spec)) is not None:
+                return graph
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compiling-") as folder:
+                fresh = Path(folder) / path.name
+                _run_compiler(spec, fresh)
+                content = fresh.read_bytes()
+                record = {"key": spec.key, "sha256": hashlib.sha256(content).hexdigest()}
+                unfinished = _record(fresh)
+                unfinished.write_text(json.dumps(record))
+                fresh.replace(path)
+                unfinished.replace(_record(path))
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot keep the compiled graph {path}: {error}. Free some space, or set MAX_WHISPER_CACHE "
+            "to a folder that can be written"
+        ) from error
+    return read(io.BytesIO(content))
+
+
+def _run_compiler(spec: GraphSpec, path: Path) -> None:
+    command = [sys.executable, "-m", "max_whisper.graph.compile", spec.to_json(), str(path)]
+    environment = dict(os.environ)
+    package_root = str(Path(__file__).parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(
+        part for part in (package_root, environment.get("PYTHONPATH")) if part
+    )
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if result.returncode or not path.is_file():
+        tail = "\n".join(result.stderr.strip().splitlines()[-12:])
+        raise ArtifactError(f"compiling the {spec.kind} graph failed (exit status {result.returncode}):\n{tail}")
+
+
+def _record(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Held by one process at a time, and given up with the process, however it ends."""
+    import fcntl
+
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@functools.cache
+def _sources() -> str:
+    """The hash of the kernels' and the graphs' sources."""
+    digest = hashlib.sha256()
+    for path in sorted([*KERNELS.glob("*.mojo"), *KERNELS.parent.glob("*.py")]):
+        if path.name in {"artifacts.py", "runtime.py", "store.py", "probes.py", "packing.py"}:
+            continue  # they use compiled graphs, they do not shape them
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+@functools.cache
+def processor() -> str:
+    """The processor's architecture and instruction sets, as text."""
+    features: set[str] = set()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in {"flags", "Features"}:
+                features = set(value.split())
+                break
+    return f"{platform.system()} {platform.machine()} {' '.join(sorted(features)) or platform.processor()}"

@@ -1,0 +1,161 @@
+"""Whisper's decoder: one graph for prompt and step, for any number of rows.
+
+The N tokens of a pass are a flat list, each with its cache row, its position and its window
+(:class:`max_whisper.decoding.runtime.Batch`); L of them go on to the output head.
+"""
+
+from __future__ import annotations
+
+from max.dtype import DType
+from max.graph import BufferType, BufferValue, DeviceRef, Graph, TensorType, TensorValue
+
+from max_whisper.checkpoints.checkpoint import ModelDimensions
+from max_whisper.graph.encoder import cross_cache_type, one_int
+from max_whisper.graph.layers import KERNELS, PANEL, Layers, panels
+from max_whisper.graph.stages import Stages
+
+LIMITS = 8  # integers a constraint is told in, as in kernels/candidates.mojo
+
+
+def decoder_graph(dims: ModelDimensions, device: DeviceRef, *, probe: bool = False) -> tuple[Graph, Stages]:
+    """Tokens and caches -> candidates, logits, and each layer's cross-attention queries.
+
+    Outputs: tokens (L, k) int32, logprobs (L, k), watched (L,), logits (L, n_vocab), then one
+    (N, state) of queries for each layer; with ``probe``, every other stage follows.
+    """
+    stages = Stages(probe)
+    with Graph("whisper_decoder", input_types=_inputs(dims, device), custom_extensions=[KERNELS]) as graph:
+        tokens, rows, positions, windows, sources, outputs = (value.tensor for value in graph.inputs[:6])
+        constraint = [value.tensor for value in graph.inputs[6:10]]
+        k, threads = (value.tensor for value in graph.inputs[10:12])
+        cache, cross = (value.buffer for value in graph.inputs[12:14])
+        layers = Layers(device, threads)
+        width = dims.n_text_state
+        table = layers.weight("decoder.token_embedding.weight", panels(dims.n_vocab), width, PANEL)
+        no_bias = layers.weight("decoder.token_embedding.bias", panels(dims.n_vocab) * PANEL)
+        positional = layers.weight("decoder.positional_embedding", dims.n_text_ctx, width)
+        x = stages.keep("decoder.embedding", layers.embed(tokens, positions, table, positional))
+        queries = []
+        for i in range(dims.n_text_layer):
+            block = _Block(layers, dims, i, stages)
+            x = block.attend_past(x, cache, rows, positions, sources)
+            x, query = block.attend_audio(x, cross, windows)
+            x = block.mlp(x)
+            queries.append(query)
+        x = stages.keep("ln", layers.layer_norm(layers.gather_rows(x, outputs), "decoder.ln"))
+        logits = layers.logits(x, table, no_bias, dims.n_vocab)
+        chosen = layers.candidates(logits, constraint, k.shape[0])
+        graph.output(*chosen, logits, *queries, *stages.values())
+    return graph, stages
+
+
+class _Block:
+    def __init__(self, layers: Layers, dims: ModelDimensions, index: int, stages: Stages) -> None:
+        self.layers = layers
+        self.dims = dims
+        self.index = index
+        self.name = f"decoder.blocks.{index}"
+        self.stages = stages
+
+    def attend_past(
+        self,
+        x: TensorValue,
+        cache: BufferValue,
+        rows: TensorValue,
+        positions: TensorValue,
+        sources: TensorValue,
+    ) -> TensorValue:
+        width = self.dims.n_text_state
+        normed = self._keep("attn_ln", self.layers.layer_norm(x, f"{self.name}.attn_ln"))
+        qkv = self._keep("qkv", self.layers.linear(normed, f"{self.name}.attn.qkv", 3 * width))
+        heads = self.layers.self_attention(
+            cache, qkv, rows, positions, sources, layer=self.index, heads=self.dims.n_text_head
+        )
+        self._keep("attention", heads)
+        return self._keep("attended", self.layers.linear(heads, f"{self.name}.attn.out", width, residual=x))
+
+    def attend_audio(
+        self, x: TensorValue, cross: BufferValue, windows: TensorValue
+    ) -> tuple[TensorValue, TensorValue]:
+        dims = self.dims
+        normed = self._keep("cross_attn_ln", self.layers.layer_norm(x, f"{self.name}.cross_attn_ln"))
+        query = self.layers.linear(normed, f"{self.name}.cross_attn.query", dims.n_text_state)
+        self._keep("cross_query", query)
+        heads = self.layers.cross_attention(
+            cross,
+            query,
+            windows,
+            layer=self.index,
+            heads=dims.n_text_head,
+            positions=dims.n_audio_ctx,
+        )
+        self._keep("cross_attention", heads)
+        out = self.layers.linear(heads, f"{self.name}.cross_attn.out", dims.n_text_state, residual=x)
+        return self._keep("cross_attended", out), query
+
+    def mlp(self, x: TensorValue) -> TensorValue:
+        width = self.dims.n_text_state
+        normed = self._keep("mlp_ln", self.layers.layer_norm(x, f"{self.name}.mlp_ln"))
+        hidden = self.layers.linear(normed, f"{self.name}.mlp.0", 4 * width, activation="gelu")
+        self._keep("mlp_hidden", hidden)
+        x = self.layers.linear(hidden, f"{self.name}.mlp.2", width, residual=x)
+        return self.stages.keep(self.name, x)
+
+    def _keep(self, stage: str, value: TensorValue) -> TensorValue:
+        return self.stages.keep(f"{self.name}.{stage}", value)
+
+
+def alignment_graph(dims: ModelDimensions, device: DeviceRef) -> Graph:
+    """Cross-attention scores before the softmax, (heads, N, n_audio_ctx), of chosen heads.
+
+    Inputs: queries (n_text_layer, N, n_text_state), heads (count, 2) as (layer, head), window
+    (1,), cache, threads (1,).
+    """
+    types = [
+        TensorType(DType.float32, (dims.n_text_layer, "tokens", dims.n_text_state), device),
+        TensorType(DType.int32, ("heads", 2), device),
+        one_int(device),
+        cross_cache_type(dims, device),
+        one_int(device),
+    ]
+    with Graph("whisper_alignment", input_types=types, custom_extensions=[KERNELS]) as graph:
+        queries, heads, window = (value.tensor for value in graph.inputs[:3])
+        layers = Layers(device, graph.inputs[4].tensor)
+        scores = layers.alignment(
+            graph.inputs[3].buffer,
+            queries,
+            heads,
+            window,
+            positions=dims.n_audio_ctx,
+            head_count=dims.n_text_head,
+        )
+        graph.output(scores)
+    return graph
+
+
+def _inputs(dims: ModelDimensions, device: DeviceRef) -> list[TensorType | BufferType]:
+    def ints(*shape: int | str) -> TensorType:
+        return TensorType(DType.int32, shape, device)
+
+    return [
+        ints("tokens"),
+        ints("tokens"),
+        ints("tokens"),
+        ints("tokens"),
+        ints("rows", dims.n_text_ctx),
+        ints("outputs"),
+        ints("outputs", LIMITS),
+        ints("outputs", "forbidden"),
+        ints("outputs", "repeated"),
+        TensorType(DType.float32, ("outputs", 2), device),
+        ints("k"),  # only its length counts: an output's size must come from an input's
+        one_int(device),
+        self_cache_type(dims, device),
+        cross_cache_type(dims, device),
+    ]
+
+
+def self_cache_type(dims: ModelDimensions, device: DeviceRef) -> BufferType:
+    """(layers, keys and values, rows, n_text_ctx, state)."""
+    shape = (dims.n_text_layer, 2, "rows", dims.n_text_ctx, dims.n_text_state)
+    return BufferType(DType.float32, shape, device)

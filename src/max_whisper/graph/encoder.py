@@ -1,0 +1,94 @@
+"""Whisper's encoder, and the cross-attention keys and values that the decoder reads."""
+
+from __future__ import annotations
+
+from max.dtype import DType
+from max.graph import BufferType, BufferValue, DeviceRef, Graph, TensorType, TensorValue
+
+from max_whisper.checkpoints.checkpoint import ModelDimensions
+from max_whisper.graph.layers import KERNELS, Layers, packed_positions
+from max_whisper.graph.stages import Stages
+
+
+def encoder_graph(dims: ModelDimensions, device: DeviceRef, *, probe: bool = False) -> tuple[Graph, Stages]:
+    """Log-mel (n_mels, 2 * n_audio_ctx) -> features, kept as a window of the cross cache.
+
+    Inputs: mel, window (1,), cache, threads (1,). Outputs: features (n_audio_ctx,
+    n_audio_state); with ``probe``, every stage's value follows, named by the stages returned.
+    """
+    stages = Stages(probe)
+    mel = TensorType(DType.float32, (dims.n_mels, 2 * dims.n_audio_ctx), device)
+    types = [mel, one_int(device), cross_cache_type(dims, device), one_int(device)]
+    with Graph("whisper_encoder", input_types=types, custom_extensions=[KERNELS]) as graph:
+        layers = Layers(device, graph.inputs[3].tensor)
+        x = _stem(layers, dims, graph.inputs[0].tensor, stages)
+        for i in range(dims.n_audio_layer):
+            x = _block(layers, dims, x, f"encoder.blocks.{i}", stages)
+        x = stages.keep("ln_post", layers.layer_norm(x, "encoder.ln_post"))
+        _keep_window(layers, dims, x, graph.inputs[1].tensor, graph.inputs[2].buffer, stages)
+        graph.output(x, *stages.values())
+    return graph, stages
+
+
+def attend_graph(dims: ModelDimensions, device: DeviceRef) -> Graph:
+    """Given features, kept as a window: inputs features, window (1,), cache, threads (1,)."""
+    features = TensorType(DType.float32, (dims.n_audio_ctx, dims.n_audio_state), device)
+    types = [features, one_int(device), cross_cache_type(dims, device), one_int(device)]
+    with Graph("whisper_attend", input_types=types, custom_extensions=[KERNELS]) as graph:
+        layers = Layers(device, graph.inputs[3].tensor)
+        x, window = (value.tensor for value in graph.inputs[:2])
+        _keep_window(layers, dims, x, window, graph.inputs[2].buffer, Stages(False))
+        graph.output()
+    return graph
+
+
+def _stem(layers: Layers, dims: ModelDimensions, mel: TensorValue, stages: Stages) -> TensorValue:
+    width, frames = dims.n_audio_state, dims.n_audio_ctx
+    x = layers.pad_frames(mel)
+    x = layers.conv(x, "encoder.conv1", width, 2 * frames, stride=1, border=1)
+    stages.keep("conv1", x)
+    x = layers.conv(x, "encoder.conv2", width, frames, stride=2, border=0)
+    stages.keep("conv2", x)
+    return stages.keep("positions", x + layers.weight("encoder.positional_embedding", frames, width))
+
+
+def _block(layers: Layers, dims: ModelDimensions, x: TensorValue, name: str, stages: Stages) -> TensorValue:
+    width = dims.n_audio_state
+    normed = stages.keep(f"{name}.attn_ln", layers.layer_norm(x, f"{name}.attn_ln"))
+    qkv = stages.keep(f"{name}.qkv", layers.linear(normed, f"{name}.attn.qkv", 3 * width))
+    heads = stages.keep(f"{name}.attention", layers.encoder_attention(qkv, dims.n_audio_head))
+    x = stages.keep(f"{name}.attended", layers.linear(heads, f"{name}.attn.out", width, residual=x))
+    normed = stages.keep(f"{name}.mlp_ln", layers.layer_norm(x, f"{name}.mlp_ln"))
+    hidden = layers.linear(normed, f"{name}.mlp.0", 4 * width, activation="gelu")
+    stages.keep(f"{name}.mlp_hidden", hidden)
+    return stages.keep(name, layers.linear(hidden, f"{name}.mlp.2", width, residual=x))
+
+
+def _keep_window(
+    layers: Layers,
+    dims: ModelDimensions,
+    features: TensorValue,
+    window: TensorValue,
+    cache: BufferValue,
+    stages: Stages,
+) -> None:
+    """Every decoder layer's cross-attention keys and values: once a window, read at each step."""
+    for i in range(dims.n_text_layer):
+        kv = layers.linear(features, f"decoder.blocks.{i}.cross_attn.kv", 2 * dims.n_text_state)
+        layers.keep_cross(cache, stages.keep(f"cross.{i}.kv", kv), window, i, dims.n_text_head)
+
+
+def one_int(device: DeviceRef) -> TensorType:
+    """A single int32."""
+    return TensorType(DType.int32, (1,), device)
+
+
+def cross_cache_type(dims: ModelDimensions, device: DeviceRef) -> BufferType:
+    """(windows, layers, heads, floats of a head): packed keys, then packed values."""
+    return BufferType(DType.float32, ("windows", *cross_cache_shape(dims)), device)
+
+
+def cross_cache_shape(dims: ModelDimensions) -> tuple[int, int, int]:
+    """The cache's shape for one window."""
+    head_size = dims.n_text_state // dims.n_text_head
+    return dims.n_text_layer, dims.n_text_head, 2 * packed_positions(dims.n_audio_ctx) * head_size

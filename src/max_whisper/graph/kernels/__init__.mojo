@@ -1,0 +1,431 @@
+"""The custom ops that Whisper's graphs are made of. Each hands its tensors on as pointers."""
+
+from .candidates import candidates
+from .attention import alignment, cross_attention, encoder_attention, pack_head, self_attention
+from .linear import linear
+from .pointwise import embed, layer_norm, pad_frames
+from .tile import F32
+
+import extensibility
+from extensibility import InputTensor, OutputTensor
+from extensibility import _MutableInputTensor as MutableInputTensor
+from max.algorithm import sync_parallelize
+from max.gpu.host import DeviceContext
+
+
+def untracked[T: AnyType](pointer: Pointer[T, _]) -> Pointer[T, MutUntrackedOrigin]:
+    """The kernels take parts of one tensor as separate arguments, which origins would forbid."""
+    return pointer.unsafe_mut_cast[True]().unsafe_origin_cast[MutUntrackedOrigin]()
+
+
+def count(threads: InputTensor[dtype=DType.int32, rank=1, ...]) -> Int:
+    """The number of workers, which the caller of the graph decides."""
+    return max(1, Int(threads.unsafe_ptr()[]))
+
+
+comptime f32 = DType.float32
+comptime i32 = DType.int32
+
+
+@extensibility.register("whisper_linear")
+struct Linear:
+    """result = activation(x @ W + bias)."""
+
+    @staticmethod
+    def execute[
+        target: StaticString, activation: StaticString
+    ](
+        result: OutputTensor[dtype=f32, rank=2, ...],
+        x: InputTensor[dtype=f32, rank=2, ...],
+        weight: InputTensor[dtype=f32, rank=3, ...],
+        bias: InputTensor[dtype=f32, rank=1, ...],
+        threads: InputTensor[dtype=i32, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var K = Int(x.dim_size(1))
+        linear[activation, False](
+            untracked(result.unsafe_ptr()),
+            untracked(x.unsafe_ptr()),
+            K,
+            untracked(weight.unsafe_ptr()),
+            untracked(bias.unsafe_ptr()),
+            untracked(x.unsafe_ptr()),
+            Int(result.dim_size(0)),
+            Int(result.dim_size(1)),
+            K,
+            count(threads),
+        )
+
+
+@extensibility.register("whisper_linear_residual")
+struct LinearResidual:
+    """result = residual + x @ W + bias."""
+
+    @staticmethod
+    def execute[
+        target: StaticString
+    ](
+        result: OutputTensor[dtype=f32, rank=2, ...],
+        x: InputTensor[dtype=f32, rank=2, ...],
+        weight: InputTensor[dtype=f32, rank=3, ...],
+        bias: InputTensor[dtype=f32, rank=1, ...],
+        residual: InputTensor[dtype=f32, rank=2, ...],
+        threads: InputTensor[dtype=i32, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var K = Int(x.dim_size(1))
+        linear["none", True](
+            untracked(result.unsafe_ptr()),
+            untracked(x.unsafe_ptr()),
+            K,
+            untracked(weight.unsafe_ptr()),
+            untracked(bias.unsafe_ptr()),
+            untracked(residual.unsafe_ptr()),
+            Int(result.dim_size(0)),
+            Int(result.dim_size(1)),
+            K,
+            count(threads),
+        )
+
+
+@extensibility.register("whisper_conv")
+struct Conv:
+    """GELU of a convolution of width 3 over frames padded with a zero row at either end.
+
+    A frame's window is contiguous in the padded input, so the convolution is a linear layer
+    whose rows overlap. `border` rows of zeros are left around the output for the next one.
+    """
+
+    @staticmethod
+    def execute[
+        target: StaticString, stride: Int, border: Int
+    ](
+        result: OutputTensor[dtype=f32, rank=2, ...],
+        x: InputTensor[dtype=f32, rank=2, ...],
+        weight: InputTensor[dtype=f32, rank=3, ...],
+        bias: InputTensor[dtype=f32, rank=1, ...],
+        threads: InputTensor[dtype=i32, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var channels = Int(x.dim_size(1))
+        var frames = Int(result.dim_size(0)) - 2 * border
+        var state = Int(result.dim_size(1))
+        var start = untracked(result.unsafe_ptr())
+        comptime if border > 0:
+            for i in range(border * state):
+                start[unsafe_offset=i] = 0
+                start[unsafe_offset=(frames + border) * state + i] = 0
+        linear["gelu", False](
+            start.unsafe_offset(border * state),
+            untracked(x.unsafe_ptr()),
+            stride * channels,
+            untracked(weight.unsafe_ptr()),
+            untracked(bias.unsafe_ptr()),
+            untracked(x.unsafe_ptr()),
+            frames,
+            state,
+            3 * channels,
+            count(threads),
+        )
+
+
+@extensibility.register("whisper_pad_frames")
+struct PadFrames:
+    """(channels, frames) -> (frames + 2, channels), zero at both ends."""
+
+    @staticmethod
+    def execute[
+        target: StaticString
+    ](
+        result: OutputTensor[dtype=f32, rank=2, ...],
+        x: InputTensor[dtype=f32, rank=2, ...],
+        ctx: DeviceContext,
+    ) raises:
+        pad_frames(untracked(result.unsafe_ptr()), untracked(x.unsafe_ptr()), Int(x.dim_size(0)), Int(x.dim_size(1)))
+
+
+@extensibility.register("whisper_layer_norm")
+struct LayerNorm:
+    """Layer norm over the last axis, eps 1e-5."""
+
+    @staticmethod
+    def execute[
+        target: StaticString
+    ](
+        result: OutputTensor[dtype=f32, rank=2, ...],
+        x: InputTensor[dtype=f32, rank=2, ...],
+        weight: InputTensor[dtype=f32, rank=1, ...],
+        bias: InputTensor[dtype=f32, rank=1, ...],
+        threads: InputTensor[dtype=i32, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        layer_norm(
+            untracked(result.unsafe_ptr()),
+            untracked(x.unsafe_ptr()),
+            untracked(weight.unsafe_ptr()),
+            untracked(bias.unsafe_ptr()),
+            Int(x.dim_size(0)),
+            Int(x.dim_size(1)),
+            count(threads),
+        )
+
+
+@extensibility.register("whisper_encoder_attention")
+struct EncoderAttention:
+    """(positions, 3 * state) queries, keys, values -> (positions, state)."""
+
+    @staticmethod
+    def execute[
+        target: StaticString, heads: Int
+    ](
+        result: OutputTensor[dtype=f32, rank=2, ...],
+        qkv: InputTensor[dtype=f32, rank=2, ...],
+        threads: InputTensor[dtype=i32, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        encoder_attention(
+            untracked(result.unsafe_ptr()),
+            untracked(qkv.unsafe_ptr()),
+            Int(qkv.dim_size(0)),
+            heads,
+            Int(result.dim_size(1)) // heads,
+            count(threads),
+        )
+
+
+@extensibility.register("whisper_keep_cross")
+struct KeepCross:
+    """Packs a layer's cross-attention keys and values into the cache of a window."""
+
+    @staticmethod
+    def execute[
+        target: StaticString, layer: Int, heads: Int
+    ](
+        cache: MutableInputTensor[dtype=f32, rank=4, ...],
+        kv: InputTensor[dtype=f32, rank=2, ...],
+        window: InputTensor[dtype=i32, rank=1, ...],
+        threads: InputTensor[dtype=i32, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var positions = Int(kv.dim_size(0))
+        var state = Int(kv.dim_size(1)) // 2
+        var D = state // heads
+        var head_size = Int(cache.dim_size(3))
+        var slot = Int(untracked(window.unsafe_ptr())[]) * Int(cache.dim_size(1)) + layer
+        var target_ptr = untracked(cache.unsafe_ptr()).unsafe_offset(slot * heads * head_size)
+        var source = untracked(kv.unsafe_ptr())
+        var workers = min(count(threads), heads)
+
+        def worker(t: Int) raises {imm}:
+            for head in range(t, heads, workers):
+                pack_head(
+                    target_ptr.unsafe_offset(head * head_size),
+                    source.unsafe_offset(head * D),
+                    source.unsafe_offset(state + head * D),
+                    2 * state,
+                    positions,
+                    D,
+                    F32(D) ** -0.25,
+                )
+
+        sync_parallelize(worker, workers)
+
+
+@extensibility.register("whisper_cross_attention")
+struct CrossAttention:
+    """Each query attends to its window in the cache (windows, layers, heads, floats of a head)."""
+
+    @staticmethod
+    def execute[
+        target: StaticString, layer: Int, heads: Int, positions: Int
+    ](
+        result: OutputTensor[dtype=f32, rank=2, ...],
+        cache: MutableInputTensor[dtype=f32, rank=4, ...],
+        queries: InputTensor[dtype=f32, rank=2, ...],
+        windows: InputTensor[dtype=i32, rank=1, ...],
+        threads: InputTensor[dtype=i32, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var layer_size = heads * Int(cache.dim_size(3))
+        cross_attention(
+            untracked(result.unsafe_ptr()),
+            untracked(queries.unsafe_ptr()),
+            untracked(windows.unsafe_ptr()),
+            untracked(cache.unsafe_ptr()).unsafe_offset(layer * layer_size),
+            Int(cache.dim_size(1)) * layer_size,
+            Int(result.dim_size(0)),
+            positions,
+            heads,
+            Int(result.dim_size(1)) // heads,
+            count(threads),
+        )
+
+
+@extensibility.register("whisper_self_attention")
+struct SelfAttention:
+    """Writes N tokens to the cache (layers, 2, rows, context, state) and attends to their past."""
+
+    @staticmethod
+    def execute[
+        target: StaticString, layer: Int, heads: Int
+    ](
+        result: OutputTensor[dtype=f32, rank=2, ...],
+        cache: MutableInputTensor[dtype=f32, rank=5, ...],
+        qkv: InputTensor[dtype=f32, rank=2, ...],
+        rows: InputTensor[dtype=i32, rank=1, ...],
+        positions: InputTensor[dtype=i32, rank=1, ...],
+        sources: InputTensor[dtype=i32, rank=2, ...],
+        threads: InputTensor[dtype=i32, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var state = Int(result.dim_size(1))
+        var cache_rows = Int(cache.dim_size(2))
+        var context = Int(cache.dim_size(3))
+        self_attention(
+            untracked(result.unsafe_ptr()),
+            untracked(qkv.unsafe_ptr()),
+            untracked(rows.unsafe_ptr()),
+            untracked(positions.unsafe_ptr()),
+            untracked(sources.unsafe_ptr()),
+            untracked(cache.unsafe_ptr()).unsafe_offset(layer * 2 * cache_rows * context * state),
+            cache_rows,
+            context,
+            Int(result.dim_size(0)),
+            heads,
+            state // heads,
+            count(threads),
+        )
+
+
+@extensibility.register("whisper_embed")
+struct Embed:
+    """Token embedding (packed as the output head is) plus position embedding."""
+
+    @staticmethod
+    def execute[
+        target: StaticString
+    ](
+        result: OutputTensor[dtype=f32, rank=2, ...],
+        tokens: InputTensor[dtype=i32, rank=1, ...],
+        positions: InputTensor[dtype=i32, rank=1, ...],
+        table: InputTensor[dtype=f32, rank=3, ...],
+        positional: InputTensor[dtype=f32, rank=2, ...],
+        ctx: DeviceContext,
+    ) raises:
+        embed(
+            untracked(result.unsafe_ptr()),
+            untracked(tokens.unsafe_ptr()),
+            untracked(positions.unsafe_ptr()),
+            untracked(table.unsafe_ptr()),
+            untracked(positional.unsafe_ptr()),
+            Int(result.dim_size(0)),
+            Int(result.dim_size(1)),
+        )
+
+
+@extensibility.register("whisper_gather_rows")
+struct GatherRows:
+    """result[i] = x[indices[i]]."""
+
+    @staticmethod
+    def execute[
+        target: StaticString
+    ](
+        result: OutputTensor[dtype=f32, rank=2, ...],
+        x: InputTensor[dtype=f32, rank=2, ...],
+        indices: InputTensor[dtype=i32, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var K = Int(x.dim_size(1))
+        var target_ptr = untracked(result.unsafe_ptr())
+        var source = untracked(x.unsafe_ptr())
+        for i in range(Int(result.dim_size(0))):
+            var row = Int(untracked(indices.unsafe_ptr())[unsafe_offset=i])
+            for k in range(K):
+                target_ptr[unsafe_offset=i * K + k] = source[unsafe_offset=row * K + k]
+
+
+@extensibility.register("whisper_candidates")
+struct Candidates:
+    """The best tokens of each row under its constraint; see candidates.mojo."""
+
+    @staticmethod
+    def execute[
+        target: StaticString
+    ](
+        tokens: OutputTensor[dtype=i32, rank=2, ...],
+        logprobs: OutputTensor[dtype=f32, rank=2, ...],
+        watched: OutputTensor[dtype=f32, rank=1, ...],
+        logits: InputTensor[dtype=f32, rank=2, ...],
+        limits: InputTensor[dtype=i32, rank=2, ...],
+        forbidden: InputTensor[dtype=i32, rank=2, ...],
+        repeated: InputTensor[dtype=i32, rank=2, ...],
+        numbers: InputTensor[dtype=f32, rank=2, ...],
+        threads: InputTensor[dtype=i32, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        candidates(
+            untracked(tokens.unsafe_ptr()),
+            untracked(logprobs.unsafe_ptr()),
+            untracked(watched.unsafe_ptr()),
+            untracked(logits.unsafe_ptr()),
+            untracked(limits.unsafe_ptr()),
+            untracked(forbidden.unsafe_ptr()),
+            untracked(repeated.unsafe_ptr()),
+            untracked(numbers.unsafe_ptr()),
+            Int(logits.dim_size(0)),
+            Int(logits.dim_size(1)),
+            Int(tokens.dim_size(1)),
+            Int(forbidden.dim_size(1)),
+            Int(repeated.dim_size(1)),
+            count(threads),
+        )
+
+
+@extensibility.register("whisper_alignment")
+struct Alignment:
+    """Cross-attention scores before the softmax: (heads, N, positions).
+
+    `heads` lists (layer, head) pairs; queries are (layers, N, state).
+    """
+
+    @staticmethod
+    def execute[
+        target: StaticString, positions: Int, head_count: Int
+    ](
+        result: OutputTensor[dtype=f32, rank=3, ...],
+        cache: MutableInputTensor[dtype=f32, rank=4, ...],
+        queries: InputTensor[dtype=f32, rank=3, ...],
+        heads: InputTensor[dtype=i32, rank=2, ...],
+        window: InputTensor[dtype=i32, rank=1, ...],
+        threads: InputTensor[dtype=i32, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var N = Int(queries.dim_size(1))
+        var state = Int(queries.dim_size(2))
+        var D = state // head_count
+        var head_size = Int(cache.dim_size(3))
+        var keys = untracked(cache.unsafe_ptr()).unsafe_offset(
+            Int(untracked(window.unsafe_ptr())[]) * Int(cache.dim_size(1)) * head_count * head_size
+        )
+        var pairs_count = Int(heads.dim_size(0))
+        var pairs = untracked(heads.unsafe_ptr())
+        var target_ptr = untracked(result.unsafe_ptr())
+        var source = untracked(queries.unsafe_ptr())
+        var workers = max(1, min(count(threads), pairs_count))
+
+        def worker(t: Int) raises {imm}:
+            for i in range(t, pairs_count, workers):
+                var layer = Int(pairs[unsafe_offset=2 * i])
+                var head = Int(pairs[unsafe_offset=2 * i + 1])
+                alignment(
+                    target_ptr.unsafe_offset(i * N * positions),
+                    source.unsafe_offset(layer * N * state + head * D),
+                    state,
+                    keys.unsafe_offset((layer * head_count + head) * head_size),
+                    N,
+                    positions,
+                    D,
+                )
+
+        sync_parallelize(worker, workers)

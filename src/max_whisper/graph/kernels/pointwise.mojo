@@ -1,0 +1,80 @@
+"""Everything between the products: layer norm, embedding, padding, gathering."""
+
+from max.algorithm import sync_parallelize
+from std.math import sqrt
+
+from .tile import F32, Floats, Ints, PANEL, Vec, WIDTH, ceildiv
+
+
+@always_inline
+def layer_norm_row(
+    result: Floats,
+    x: Floats,
+    weight: Floats,
+    bias: Floats,
+    K: Int,
+):
+    """result = (x - mean) / sqrt(variance + 1e-5) * weight + bias over K, a multiple of WIDTH."""
+    var total = Vec(0)
+    for k in range(0, K, WIDTH):
+        total += x.unsafe_load[width=WIDTH](k)
+    var mean = Vec(total.reduce_add() / F32(K))
+    var squares = Vec(0)
+    for k in range(0, K, WIDTH):
+        var d = x.unsafe_load[width=WIDTH](k) - mean
+        squares = d.fma(d, squares)
+    var scale = Vec(1 / sqrt(squares.reduce_add() / F32(K) + 1e-5))
+    for k in range(0, K, WIDTH):
+        var d = (x.unsafe_load[width=WIDTH](k) - mean) * scale
+        result.unsafe_store(
+            k, d.fma(weight.unsafe_load[width=WIDTH](k), bias.unsafe_load[width=WIDTH](k))
+        )
+
+
+def layer_norm(
+    result: Floats,
+    x: Floats,
+    weight: Floats,
+    bias: Floats,
+    M: Int,
+    K: Int,
+    threads: Int,
+) raises:
+    """Layer norm of M rows of K."""
+    var workers = threads if M * K > 64 * 1024 else 1
+
+    def worker(t: Int) raises {imm}:
+        for m in range(M * t // workers, M * (t + 1) // workers):
+            layer_norm_row(result.unsafe_offset(m * K), x.unsafe_offset(m * K), weight, bias, K)
+
+    sync_parallelize(worker, workers)
+
+
+def embed(
+    result: Floats,
+    tokens: Ints,
+    positions: Ints,
+    table: Floats,
+    positional: Floats,
+    N: Int,
+    K: Int,
+):
+    """out (N, K) = the tokens' columns of the packed embedding + their positions' rows."""
+    for n in range(N):
+        var token = Int(tokens[unsafe_offset=n])
+        var column = table.unsafe_offset((token // PANEL) * K * PANEL + token % PANEL)
+        var position = positional.unsafe_offset(Int(positions[unsafe_offset=n]) * K)
+        for k in range(K):
+            result[unsafe_offset=n * K + k] = column[unsafe_offset=k * PANEL] + position[unsafe_offset=k]
+
+
+def pad_frames(result: Floats, x: Floats, channels: Int, frames: Int):
+    """Transposes (channels, frames) to (1 + frames + 1, channels), the border rows zero."""
+    for c in range(channels):
+        result[unsafe_offset=c] = 0
+        result[unsafe_offset=(frames + 1) * channels + c] = 0
+    comptime BLOCK = 16  # columns of a block stay in cache while its rows are written
+    for f in range(0, frames, BLOCK):
+        for c in range(channels):
+            for i in range(f, min(f + BLOCK, frames)):
+                result[unsafe_offset=(i + 1) * channels + c] = x[unsafe_offset=c * frames + i]

@@ -1,0 +1,201 @@
+"""The layers of Whisper as MAX ops, one function each; kernels are in ``kernels/``.
+
+All activations are float32 and two-dimensional: (positions, channels). Weights are graph
+weights under canonical names, in the layout of :mod:`max_whisper.graph.packing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from max.dtype import DType
+from max.graph import BufferValue, DeviceRef, Dim, TensorType, TensorValue, Weight, ops
+
+KERNELS = Path(__file__).parent / "kernels"
+PANEL = 32  # columns in a panel of packed weights, as in kernels/tile.mojo
+
+
+def panels(columns: int) -> int:
+    """How many panels hold that many columns."""
+    return -(-columns // PANEL)
+
+
+def packed_positions(positions: int) -> int:
+    """Positions of a head in the packed cross-attention cache: whole panels."""
+    return panels(positions) * PANEL
+
+
+class Layers:
+    """Builds layers on one device inside the current graph.
+
+    Args:
+        device: Where the layers are computed.
+        threads: The graph's (1,) int32 input that says how many workers a kernel may use.
+    """
+
+    def __init__(self, device: DeviceRef, threads: TensorValue) -> None:
+        self.device = device
+        self.threads = threads
+
+    def weight(self, name: str, *shape: int) -> Weight:
+        """A float32 weight, given to ``session.init`` by its name."""
+        return Weight(name, DType.float32, shape, self.device)
+
+    def linear(
+        self,
+        x: TensorValue,
+        name: str,
+        width: int,
+        *,
+        activation: str = "none",
+        residual: TensorValue | None = None,
+    ) -> TensorValue:
+        """``activation(x @ W + b)``, or ``residual + x @ W + b``: (M, K) -> (M, width)."""
+        rows, depth = x.shape
+        weight = self.weight(f"{name}.weight", panels(width), int(depth), PANEL)
+        bias = self.weight(f"{name}.bias", panels(width) * PANEL)
+        out = self._type(rows, width)
+        if residual is not None:
+            return self._op("linear_residual", [x, weight, bias, residual, self.threads], out)
+        return self._op("linear", [x, weight, bias, self.threads], out, activation=activation)
+
+    def conv(
+        self, x: TensorValue, name: str, width: int, frames: int, *, stride: int, border: int
+    ) -> TensorValue:
+        """GELU of a convolution of width 3 over padded frames: -> (frames + 2 * border, width)."""
+        depth = 3 * int(x.shape[1])
+        weight = self.weight(f"{name}.weight", panels(width), depth, PANEL)
+        bias = self.weight(f"{name}.bias", panels(width) * PANEL)
+        out = self._type(frames + 2 * border, width)
+        return self._op("conv", [x, weight, bias, self.threads], out, stride=stride, border=border)
+
+    def pad_frames(self, mel: TensorValue) -> TensorValue:
+        """(channels, frames) -> (frames + 2, channels), zero at both ends."""
+        channels, frames = mel.shape
+        return self._op("pad_frames", [mel], self._type(int(frames) + 2, channels))
+
+    def layer_norm(self, x: TensorValue, name: str) -> TensorValue:
+        """Layer norm over the channels, eps 1e-5."""
+        width = int(x.shape[1])
+        weight = self.weight(f"{name}.weight", width)
+        bias = self.weight(f"{name}.bias", width)
+        return self._op("layer_norm", [x, weight, bias, self.threads], self._type(x.shape[0], width))
+
+    def encoder_attention(self, qkv: TensorValue, heads: int) -> TensorValue:
+        """Every position attends to every position: (M, 3 * state) -> (M, state)."""
+        out = self._type(qkv.shape[0], int(qkv.shape[1]) // 3)
+        return self._op("encoder_attention", [qkv, self.threads], out, heads=heads)
+
+    def keep_cross(
+        self, cache: BufferValue, kv: TensorValue, window: TensorValue, layer: int, heads: int
+    ) -> None:
+        """Keeps a layer's cross-attention keys and values (M, 2 * state) in the cache."""
+        ops.inplace_custom(
+            "whisper_keep_cross",
+            self.device,
+            [cache, kv, window, self.threads],
+            parameters={"layer": layer, "heads": heads},
+        )
+
+    def cross_attention(
+        self,
+        cache: BufferValue,
+        queries: TensorValue,
+        windows: TensorValue,
+        *,
+        layer: int,
+        heads: int,
+        positions: int,
+    ) -> TensorValue:
+        """Each query attends to its window in the cache: (N, state) -> (N, state)."""
+        out = self._type(*queries.shape)
+        return self._inplace(
+            "cross_attention",
+            [cache, queries, windows, self.threads],
+            out,
+            layer=layer,
+            heads=heads,
+            positions=positions,
+        )
+
+    def self_attention(
+        self,
+        cache: BufferValue,
+        qkv: TensorValue,
+        rows: TensorValue,
+        positions: TensorValue,
+        sources: TensorValue,
+        *,
+        layer: int,
+        heads: int,
+    ) -> TensorValue:
+        """Keeps N tokens' keys and values and attends to their past: (N, 3 * state) -> (N, state)."""
+        out = self._type(qkv.shape[0], int(qkv.shape[1]) // 3)
+        return self._inplace(
+            "self_attention",
+            [cache, qkv, rows, positions, sources, self.threads],
+            out,
+            layer=layer,
+            heads=heads,
+        )
+
+    def embed(self, tokens: TensorValue, positions: TensorValue, table: Weight, positional: Weight) -> TensorValue:
+        """Token plus position embedding: (N,) -> (N, state)."""
+        out = self._type(tokens.shape[0], int(positional.shape[1]))
+        return self._op("embed", [tokens, positions, table, positional], out)
+
+    def gather_rows(self, x: TensorValue, indices: TensorValue) -> TensorValue:
+        """``x[indices]``."""
+        return self._op("gather_rows", [x, indices], self._type(indices.shape[0], int(x.shape[1])))
+
+    def logits(self, x: TensorValue, table: Weight, bias: Weight, width: int) -> TensorValue:
+        """The tied output head: (L, state) -> (L, n_vocab)."""
+        return self._op("linear", [x, table, bias, self.threads], self._type(x.shape[0], width), activation="none")
+
+    def candidates(self, logits: TensorValue, constraint: Sequence[TensorValue], k: Dim) -> list[TensorValue]:
+        """Tokens (L, k) int32, logprobs (L, k) and watched (L,) of (L, n_vocab) logits."""
+        outputs = logits.shape[0]
+        results = ops.custom(
+            "whisper_candidates",
+            self.device,
+            [logits, *constraint, self.threads],
+            [
+                TensorType(DType.int32, (outputs, k), self.device),
+                self._type(outputs, k),
+                TensorType(DType.float32, (outputs,), self.device),
+            ],
+        )
+        return [result.tensor for result in results]
+
+    def alignment(
+        self,
+        cache: BufferValue,
+        queries: TensorValue,
+        heads: TensorValue,
+        window: TensorValue,
+        *,
+        positions: int,
+        head_count: int,
+    ) -> TensorValue:
+        """Cross-attention scores before the softmax: (len(heads), N, positions)."""
+        shape = (heads.shape[0], queries.shape[1], positions)
+        out = TensorType(DType.float32, shape, self.device)
+        inputs = [cache, queries, heads, window, self.threads]
+        return self._inplace("alignment", inputs, out, positions=positions, head_count=head_count)
+
+    def _type(self, rows: Dim | int, columns: Dim | int) -> TensorType:
+        return TensorType(DType.float32, (rows, columns), self.device)
+
+    def _op(self, name: str, inputs: list[TensorValue], out: TensorType, **parameters: int | str) -> TensorValue:
+        return ops.custom(f"whisper_{name}", self.device, inputs, [out], parameters=parameters)[0].tensor
+
+    def _inplace(
+        self,
+        name: str,
+        inputs: list[BufferValue | TensorValue],
+        out: TensorType,
+        **parameters: int | str,
+    ) -> TensorValue:
+        results = ops.inplace_custom(f"whisper_{name}", self.device, inputs, [out], parameters=parameters)
+        return results[0].tensor

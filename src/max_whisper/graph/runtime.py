@@ -1,0 +1,230 @@
+"""Whisper on MAX: encode, forward, align; arrays in, arrays out.
+
+The caches are MAX buffers that the graphs change in place. Self-attention keeps one line a row,
+cross-attention one block a window; neither is ever copied. Memory that was reserved but not
+written costs nothing, so rooms are generous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from max.driver import Buffer, Device
+from max.dtype import DType
+from max.engine import CompiledModel, InferenceSession, Model
+from numpy.typing import NDArray
+
+from max_whisper.checkpoints.checkpoint import Checkpoint, ModelDimensions
+from max_whisper.decoding.runtime import Batch, Constraint
+from max_whisper.errors import OptionError
+from max_whisper.graph.artifacts import GraphSpec, Progress, load_graphs
+from max_whisper.graph.compile import open_device
+from max_whisper.graph.constraints import ConstraintArrays
+from max_whisper.graph.encoder import cross_cache_shape
+from max_whisper.graph.packing import pack_cross, pack_decoder, pack_encoder
+from max_whisper.graph.store import Arrays, packed_weights
+
+PRECISIONS = ("auto", "float32")
+
+
+@dataclass(frozen=True)
+class MaxCandidates:
+    """Candidates whose logits and queries stay in MAX buffers until asked for."""
+
+    tokens: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+    watched: NDArray[np.float32]
+    logits_buffer: Buffer
+    query_buffers: Sequence[Buffer]
+
+    def logits(self) -> NDArray[np.float32]:
+        """(L, n_vocab) float32, before any constraint."""
+        return self.logits_buffer.to_numpy().copy()
+
+    def queries(self) -> NDArray[np.float32]:
+        """(n_text_layer, N, n_text_state) float32 cross-attention queries."""
+        return np.stack([buffer.to_numpy() for buffer in self.query_buffers])
+
+
+class MaxRuntime:
+    """A :class:`max_whisper.decoding.runtime.Runtime` of MAX graphs on one device."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: Device,
+        encoder: CompiledModel,
+        decoder: CompiledModel,
+        *,
+        device_name: str,
+        precision: str,
+        threads: int,
+    ) -> None:
+        """Use :func:`load_runtime`."""
+        self._dims = checkpoint.dims
+        self.precision = precision
+        self.device_name = device_name
+        self._device = device
+        self._session = InferenceSession(devices=[device])
+        # MAX reads weights where they lie: they must outlive the models.
+        self._weights = _weights(checkpoint)
+        self._encoder = self._session.init(encoder, weights_registry=self._weights)
+        self._decoder = self._session.init(decoder, weights_registry=self._weights)
+        self._rare: dict[str, Model] = {}
+        self._threads = Buffer.from_numpy(np.array([threads], np.int32))
+        self._constraints = ConstraintArrays()
+        self._features: list[Buffer | None] = []
+        self.reserve(1, 1)
+
+    @property
+    def dims(self) -> ModelDimensions:
+        """The model's dimensions."""
+        return self._dims
+
+    def reserve(self, rows: int, windows: int) -> None:
+        """Makes room for at least that many cache rows and windows; what they held is lost."""
+        dims = self._dims
+        if not self._features or rows > self._cache.shape[2]:
+            shape = (dims.n_text_layer, 2, rows, dims.n_text_ctx, dims.n_text_state)
+            self._cache = Buffer(DType.float32, shape, self._device)
+        if windows > len(self._features):
+            self._cross = Buffer(DType.float32, (windows, *cross_cache_shape(dims)), self._device)
+            self._features = [None] * windows
+
+    def encode(self, mel: NDArray[np.float32], window: int) -> None:
+        """Encodes a log-mel window (n_mels, 2 * n_audio_ctx) and keeps it as ``window``."""
+        expected = (self._dims.n_mels, 2 * self._dims.n_audio_ctx)
+        if mel.shape != expected:
+            raise OptionError(f"a window of this model is a log-mel of shape {expected}, not {mel.shape}")
+        self._features[window] = self._encoder.execute(
+            self._floats(mel), self._window(window), self._cross, self._threads
+        )[0]
+
+    def attend(self, features: NDArray[np.float32], window: int) -> None:
+        """Keeps given encoder output (n_audio_ctx, n_audio_state) as ``window``."""
+        expected = (self._dims.n_audio_ctx, self._dims.n_audio_state)
+        if features.shape != expected:
+            raise OptionError(f"encoder output of this model has shape {expected}, not {features.shape}")
+        kept = self._floats(features)
+        self._rarely("attend").execute(kept, self._window(window), self._cross, self._threads)
+        self._features[window] = kept
+
+    def features(self, window: int) -> NDArray[np.float32]:
+        """The encoder output (n_audio_ctx, n_audio_state) of a kept window."""
+        kept = self._features[window]
+        if kept is None:
+            raise ValueError(f"nothing is kept as window {window}")
+        return kept.to_numpy().copy()
+
+    def forward(self, batch: Batch) -> MaxCandidates:
+        """One pass of the decoder."""
+        sources = batch.sources
+        rows = int(self._cache.shape[2])
+        if len(sources) != rows:
+            sources = np.concatenate([sources, np.zeros((rows - len(sources), sources.shape[1]), np.int32)])
+        tokens, logprobs, watched, logits, *queries = self._decoder.execute(
+            *(
+                self._ints(array)
+                for array in (batch.tokens, batch.rows, batch.positions, batch.windows, sources, batch.outputs)
+            ),
+            *(Buffer.from_numpy(array) for array in self._constraints.fill(batch.constraints)),
+            Buffer.from_numpy(np.zeros(batch.k, np.int32)),
+            self._threads,
+            self._cache,
+            self._cross,
+        )
+        return MaxCandidates(
+            tokens.to_numpy(),
+            logprobs.to_numpy(),
+            watched.to_numpy(),
+            logits,
+            queries[: self._dims.n_text_layer],
+        )
+
+    def alignment(
+        self, queries: NDArray[np.float32], heads: Sequence[tuple[int, int]], window: int
+    ) -> NDArray[np.float32]:
+        """Cross-attention scores before the softmax, (len(heads), N, n_audio_ctx) float32."""
+        pairs = np.array(heads, np.int32).reshape(-1, 2)
+        (scores,) = self._rarely("alignment").execute(
+            self._floats(queries), self._ints(pairs), self._window(window), self._cross, self._threads
+        )
+        return np.asarray(scores.to_numpy())
+
+    def _rarely(self, kind: str) -> Model:
+        """A graph that few need, loaded when one does."""
+        if kind not in self._rare:
+            (graph,) = load_graphs([GraphSpec(kind, self._dims, self.device_name)])
+            self._rare[kind] = self._session.init(graph, weights_registry=self._weights)
+        return self._rare[kind]
+
+    @staticmethod
+    def _window(window: int) -> Buffer:
+        return Buffer.from_numpy(np.array([window], np.int32))
+
+    @staticmethod
+    def _floats(array: NDArray[np.float32]) -> Buffer:
+        return Buffer.from_numpy(np.ascontiguousarray(array, np.float32))
+
+    @staticmethod
+    def _ints(array: NDArray[np.int32]) -> Buffer:
+        return Buffer.from_numpy(np.ascontiguousarray(array, np.int32))
+
+
+def load_runtime(
+    checkpoint: Checkpoint,
+    *,
+    device: str | None = None,
+    precision: str = "auto",
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> MaxRuntime:
+    """Loads a checkpoint onto a device, compiling its graphs if this machine never did.
+
+    Args:
+        checkpoint: The model.
+        device: ``cpu`` (None: the best there is).
+        precision: ``auto`` or ``float32``.
+        threads: Workers of a kernel; 0 takes one for each processor core.
+        progress: Told of compilation.
+
+    Raises:
+        OptionError: If the precision is unknown or the number of threads negative.
+        DeviceError: If there is no such device.
+        ArtifactError: If a graph cannot be compiled or kept.
+    """
+    if precision not in PRECISIONS:
+        raise OptionError(f"unknown precision {precision!r}: this version has {', '.join(PRECISIONS)}")
+    if threads < 0:
+        raise OptionError(f"the number of threads is {threads}: it must be 0 (all cores) or more")
+    name = device or "cpu"
+    opened = open_device(name)
+    specs = [GraphSpec(kind, checkpoint.dims, name) for kind in ("encoder", "decoder")]
+    encoder, decoder = load_graphs(specs, progress)
+    return MaxRuntime(
+        checkpoint,
+        opened,
+        encoder,
+        decoder,
+        device_name=name,
+        precision="float32",
+        threads=threads or available_cores(),
+    )
+
+
+def available_cores() -> int:
+    """The processor cores that this process may use."""
+    import os
+
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _weights(checkpoint: Checkpoint) -> Arrays:
+    weights: Arrays = {}
+    for part, pack in (("encoder", pack_encoder), ("cross", pack_cross), ("decoder", pack_decoder)):
+        weights |= packed_weights(checkpoint.fingerprint, f"{part}-float32", lambda pack=pack: pack(checkpoint))
+    return weights
