@@ -1,0 +1,121 @@
+"""Files as openai-whisper's writers make them, and what happens where they cannot be written."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from max_whisper.errors import MaxWhisperError, OptionError, OutputError
+from max_whisper.utils import (
+    compression_ratio,
+    exact_div,
+    format_timestamp,
+    get_writer,
+    make_safe,
+    optional_float,
+    optional_int,
+    str2bool,
+)
+from max_whisper.writers import FORMATS
+
+GOLDEN = json.loads((Path(__file__).parent.parent / "data" / "text" / "writers.json").read_text("utf-8"))
+RESULT: dict[str, Any] = {
+    "text": " Hi.",
+    "segments": [{"start": 0.0, "end": 1.0, "text": " Hi."}],
+    "language": "en",
+}
+
+
+@pytest.mark.parametrize("case", GOLDEN["written"], ids=lambda case: f"{case['result']}-{case['layout']}")
+def test_files_equal_openai_whispers(case: dict[str, Any], tmp_path: Path) -> None:
+    result = GOLDEN["results"][case["result"]]
+    get_writer("all", str(tmp_path))(result, "some/talk.v1.flac", case["layout"])
+    for name, text in case["files"].items():
+        assert (tmp_path / f"talk.v1.{name}").read_bytes() == text.encode()
+    assert len(list(tmp_path.iterdir())) == len(FORMATS)
+
+
+def test_layout_as_keywords_prevails(tmp_path: Path) -> None:
+    result = GOLDEN["results"][5]
+    get_writer("srt", tmp_path)(result, "a.wav", {"max_line_width": 14})
+    wanted = (tmp_path / "a.srt").read_text()
+    get_writer("srt", tmp_path)(result, "a.wav", {"max_line_width": 99}, max_line_width=14)
+    assert (tmp_path / "a.srt").read_text() == wanted
+    get_writer("srt", tmp_path)(result, "a.wav", {"max_line_width": 99})
+    assert (tmp_path / "a.srt").read_text() != wanted
+
+
+@pytest.mark.parametrize(("seconds", "short", "full"), GOLDEN["timestamps"])
+def test_timestamps(seconds: float, short: str, full: str) -> None:
+    assert format_timestamp(seconds) == short
+    assert format_timestamp(seconds, always_include_hours=True, decimal_marker=",") == full
+
+
+def test_negative_time() -> None:
+    with pytest.raises(ValueError, match="negative"):
+        format_timestamp(-0.1)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_one_format(name: str, tmp_path: Path) -> None:
+    get_writer(name, tmp_path)(RESULT, tmp_path / "a.b.wav")
+    assert [path.name for path in tmp_path.iterdir()] == [f"a.b.{name}"]
+
+
+def test_unknown_format_and_layout(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="'docx'"):
+        get_writer("docx", tmp_path)
+    with pytest.raises(OptionError, match="max_line_width"):
+        get_writer("srt", tmp_path)(RESULT, "a.wav", {"max_line_width": -1})
+
+
+def test_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"nowhere/a\.txt: No such file"):
+        get_writer("txt", tmp_path / "nowhere")(RESULT, "a.wav")
+
+
+def test_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    get_writer("txt", tmp_path)(RESULT, "a.wav")
+    # what is written to /dev/full fails as on a full disk
+    (tmp_path / f".a.txt.{os.getpid()}.part").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match=r"cannot write .*a\.txt: No space left on device") as caught:
+        get_writer("txt", tmp_path)({"segments": [{"text": "other"}]}, "a.wav")
+    assert isinstance(caught.value, MaxWhisperError)
+    assert (tmp_path / "a.txt").read_text() == "Hi.\n"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_interrupt_leaves_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        get_writer("txt", tmp_path)(RESULT, "a.wav")
+    assert not list(tmp_path.iterdir())
+
+
+def test_file_has_ordinary_permissions(tmp_path: Path) -> None:
+    get_writer("txt", tmp_path)(RESULT, "a.wav")
+    (tmp_path / "ordinary").touch()
+    assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_small_helpers() -> None:
+    assert compression_ratio("ab" * 500) > 20 > 1 > compression_ratio("a")
+    assert exact_div(480000, 160) == 3000
+    assert make_safe("naïve 私") == "naïve 私"
+    assert str2bool("True") is True
+    assert str2bool("False") is False
+    assert optional_int("None") is None
+    assert optional_int("7") == 7
+    assert optional_float("None") is None
+    assert optional_float("0.5") == 0.5
+    with pytest.raises(ValueError, match="3 is not a multiple of 2"):
+        exact_div(3, 2)
+    with pytest.raises(ValueError, match="'yes'"):
+        str2bool("yes")
