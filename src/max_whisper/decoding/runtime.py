@@ -68,6 +68,9 @@ class Constraint:
     watch: int = -1
 
 
+NO_CONSTRAINT = Constraint()
+
+
 @dataclass(frozen=True)
 class Batch:
     """One forward pass of the decoder over N tokens, L of which are asked for a successor.
@@ -99,17 +102,19 @@ class Batch:
 
 
 class Candidates(Protocol):
-    """What a forward pass gives back.
+    """What a forward pass gives back."""
 
-    Attributes:
-        tokens: (L, k) int32 ids, best first.
-        logprobs: (L, k) float32 log-probabilities under the constraint (at temperature 1).
-        watched: (L,) float32 unconstrained probability of ``Constraint.watch`` (nan: none).
-    """
+    @property
+    def tokens(self) -> NDArray[np.int32]:
+        """(L, k) ids, best first."""
 
-    tokens: NDArray[np.int32]
-    logprobs: NDArray[np.float32]
-    watched: NDArray[np.float32]
+    @property
+    def logprobs(self) -> NDArray[np.float32]:
+        """(L, k) log-probabilities under the constraint (at temperature 1)."""
+
+    @property
+    def watched(self) -> NDArray[np.float32]:
+        """(L,) unconstrained probability of ``Constraint.watch`` (nan: none)."""
 
     def logits(self) -> NDArray[np.float32]:
         """(L, n_vocab) float32, before any constraint; copied out only when asked for."""
