@@ -155,7 +155,9 @@ def _run_compiler(spec: GraphSpec, path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if result.returncode or not path.is_file():
         tail = "\n".join(result.stderr.strip().splitlines()[-12:])
-        raise ArtifactError(f"compiling the {spec.kind} graph failed (exit status {result.returncode}):\n{tail}")
+        raise ArtifactError(
+            f"compiling the {spec.kind} graph failed (exit status {result.returncode}):\n{tail}"
+        )
 
 
 def _record(path: Path) -> Path:

@@ -140,7 +140,9 @@ class Layers:
             heads=heads,
         )
 
-    def embed(self, tokens: TensorValue, positions: TensorValue, table: Weight, positional: Weight) -> TensorValue:
+    def embed(
+        self, tokens: TensorValue, positions: TensorValue, table: Weight, positional: Weight
+    ) -> TensorValue:
         """Token plus position embedding: (N,) -> (N, state)."""
         out = self._type(tokens.shape[0], int(positional.shape[1]))
         return self._op("embed", [tokens, positions, table, positional], out)
@@ -151,7 +153,9 @@ class Layers:
 
     def logits(self, x: TensorValue, table: Weight, bias: Weight, width: int) -> TensorValue:
         """The tied output head: (L, state) -> (L, n_vocab)."""
-        return self._op("linear", [x, table, bias, self.threads], self._type(x.shape[0], width), activation="none")
+        return self._op(
+            "linear", [x, table, bias, self.threads], self._type(x.shape[0], width), activation="none"
+        )
 
     def candidates(self, logits: TensorValue, constraint: Sequence[TensorValue], k: Dim) -> list[TensorValue]:
         """Tokens (L, k) int32, logprobs (L, k) and watched (L,) of (L, n_vocab) logits."""
@@ -187,7 +191,9 @@ class Layers:
     def _type(self, rows: Dim | int, columns: Dim | int) -> TensorType:
         return TensorType(DType.float32, (rows, columns), self.device)
 
-    def _op(self, name: str, inputs: list[TensorValue], out: TensorType, **parameters: int | str) -> TensorValue:
+    def _op(
+        self, name: str, inputs: list[TensorValue], out: TensorType, **parameters: int | str
+    ) -> TensorValue:
         return ops.custom(f"whisper_{name}", self.device, inputs, [out], parameters=parameters)[0].tensor
 
     def _inplace(

@@ -7,6 +7,8 @@ written costs nothing, so rooms are generous.
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +19,7 @@ from max.engine import CompiledModel, InferenceSession, Model
 from numpy.typing import NDArray
 
 from max_whisper.checkpoints.checkpoint import Checkpoint, ModelDimensions
-from max_whisper.decoding.runtime import Batch, Constraint
+from max_whisper.decoding.runtime import Batch
 from max_whisper.errors import OptionError
 from max_whisper.graph.artifacts import GraphSpec, Progress, load_graphs
 from max_whisper.graph.compile import open_device
@@ -41,7 +43,8 @@ class MaxCandidates:
 
     def logits(self) -> NDArray[np.float32]:
         """(L, n_vocab) float32, before any constraint."""
-        return self.logits_buffer.to_numpy().copy()
+        logits: NDArray[np.float32] = self.logits_buffer.to_numpy().copy()
+        return logits
 
     def queries(self) -> NDArray[np.float32]:
         """(n_text_layer, N, n_text_state) float32 cross-attention queries."""
@@ -69,14 +72,15 @@ class MaxRuntime:
         self._device = device
         self._session = InferenceSession(devices=[device])
         # MAX reads weights where they lie: they must outlive the models.
-        self._weights = _weights(checkpoint)
+        self._weights = weights(checkpoint)
         self._encoder = self._session.init(encoder, weights_registry=self._weights)
         self._decoder = self._session.init(decoder, weights_registry=self._weights)
         self._rare: dict[str, Model] = {}
         self._threads = Buffer.from_numpy(np.array([threads], np.int32))
         self._constraints = ConstraintArrays()
-        self._features: list[Buffer | None] = []
-        self.reserve(1, 1)
+        self._cache = self._new_cache(1)
+        self._cross = self._new_cross(1)
+        self._features: list[Buffer | None] = [None]
 
     @property
     def dims(self) -> ModelDimensions:
@@ -85,12 +89,10 @@ class MaxRuntime:
 
     def reserve(self, rows: int, windows: int) -> None:
         """Makes room for at least that many cache rows and windows; what they held is lost."""
-        dims = self._dims
-        if not self._features or rows > self._cache.shape[2]:
-            shape = (dims.n_text_layer, 2, rows, dims.n_text_ctx, dims.n_text_state)
-            self._cache = Buffer(DType.float32, shape, self._device)
+        if rows > self._cache.shape[2]:
+            self._cache = self._new_cache(rows)
         if windows > len(self._features):
-            self._cross = Buffer(DType.float32, (windows, *cross_cache_shape(dims)), self._device)
+            self._cross = self._new_cross(windows)
             self._features = [None] * windows
 
     def encode(self, mel: NDArray[np.float32], window: int) -> None:
@@ -116,7 +118,8 @@ class MaxRuntime:
         kept = self._features[window]
         if kept is None:
             raise ValueError(f"nothing is kept as window {window}")
-        return kept.to_numpy().copy()
+        features: NDArray[np.float32] = kept.to_numpy().copy()
+        return features
 
     def forward(self, batch: Batch) -> MaxCandidates:
         """One pass of the decoder."""
@@ -125,10 +128,12 @@ class MaxRuntime:
         if len(sources) != rows:
             sources = np.concatenate([sources, np.zeros((rows - len(sources), sources.shape[1]), np.int32)])
         tokens, logprobs, watched, logits, *queries = self._decoder.execute(
-            *(
-                self._ints(array)
-                for array in (batch.tokens, batch.rows, batch.positions, batch.windows, sources, batch.outputs)
-            ),
+            self._ints(batch.tokens),
+            self._ints(batch.rows),
+            self._ints(batch.positions),
+            self._ints(batch.windows),
+            self._ints(sources),
+            self._ints(batch.outputs),
             *(Buffer.from_numpy(array) for array in self._constraints.fill(batch.constraints)),
             Buffer.from_numpy(np.zeros(batch.k, np.int32)),
             self._threads,
@@ -159,6 +164,14 @@ class MaxRuntime:
             (graph,) = load_graphs([GraphSpec(kind, self._dims, self.device_name)])
             self._rare[kind] = self._session.init(graph, weights_registry=self._weights)
         return self._rare[kind]
+
+    def _new_cache(self, rows: int) -> Buffer:
+        dims = self._dims
+        shape = (dims.n_text_layer, 2, rows, dims.n_text_ctx, dims.n_text_state)
+        return Buffer(DType.float32, shape, self._device)
+
+    def _new_cross(self, windows: int) -> Buffer:
+        return Buffer(DType.float32, (windows, *cross_cache_shape(self._dims)), self._device)
 
     @staticmethod
     def _window(window: int) -> Buffer:
@@ -216,15 +229,16 @@ def load_runtime(
 
 def available_cores() -> int:
     """The processor cores that this process may use."""
-    import os
-
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _weights(checkpoint: Checkpoint) -> Arrays:
-    weights: Arrays = {}
-    for part, pack in (("encoder", pack_encoder), ("cross", pack_cross), ("decoder", pack_decoder)):
-        weights |= packed_weights(checkpoint.fingerprint, f"{part}-float32", lambda pack=pack: pack(checkpoint))
-    return weights
+def weights(checkpoint: Checkpoint) -> Arrays:
+    """All graphs' weights, packed."""
+    parts = {"encoder": pack_encoder, "cross": pack_cross, "decoder": pack_decoder}
+    packed: Arrays = {}
+    for part, pack in parts.items():
+        name = f"{part}-float32"
+        packed |= packed_weights(checkpoint.fingerprint, name, functools.partial(pack, checkpoint))
+    return packed
