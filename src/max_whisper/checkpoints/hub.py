@@ -5,6 +5,7 @@ The library is imported when something has to be fetched, never to open what is 
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +66,14 @@ def _reporter(repository: str, progress: Progress | None) -> Any:
     class Reporter(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             # Of the library's bars, one counts bytes written; others count files or packets.
-            self._bytes = kwargs.get("unit") == "B" and not str(kwargs.get("name")).endswith(".transfer")
-            super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
-
-        def display(self, *args: Any, **kwargs: Any) -> None:
-            return None
+            self._counts = kwargs.get("unit") == "B" and not str(kwargs.get("name")).endswith(".transfer")
+            self._done = 0  # the bar's own count stands still where bars are switched off
+            super().__init__(*args, **kwargs | {"file": io.StringIO()})  # type: ignore[no-untyped-call]
 
         def update(self, n: float | None = 1) -> Any:
-            shown = super().update(n)
-            if self._bytes and progress is not None:
-                progress(repository, int(self.n), int(self.total) if self.total else None)
-            return shown
+            self._done += int(n or 0)
+            if self._counts and progress is not None:
+                progress(repository, self._done, int(self.total) if self.total else None)
+            return super().update(n)
 
     return Reporter

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +26,13 @@ from max_whisper.checkpoints.resolve import (
     cache_folder,
     find_local,
     how_to_install,
+    is_repository,
+    repository_folder,
     vocabulary_folders,
 )
 from max_whisper.checkpoints.vocabulary import directory_vocabulary
 from max_whisper.errors import CheckpointError
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _LEGACY_PICKLE = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 
@@ -105,7 +105,7 @@ def _locate(
     """Where the checkpoint lies, after a download if need be."""
     if location := find_local(name, model, cache):
         return location
-    if model is None and not _HUB_NAME.fullmatch(name):
+    if model is None and not is_repository(name):
         raise CheckpointError(
             f"there is no checkpoint at {name}, and no model has that name; the names are "
             f"{', '.join(available_models())}"
@@ -126,7 +126,7 @@ def _ways(
     name: str, model: Model | None, cache: Path, own_folder: bool, progress: Progress | None
 ) -> Iterator[Callable[[], Location]]:
     repository = model.hub if model is not None else name
-    folder = cache / (model.name if model else name.replace("/", "--")) if own_folder else None
+    folder = cache / (model.name if model else repository_folder(name)) if own_folder else None
 
     def from_hub() -> Location:
         found = fetch(repository, WEIGHT_PATTERNS, folder, progress)

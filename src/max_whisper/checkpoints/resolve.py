@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from max_whisper.checkpoints.catalogue import (
 )
 from max_whisper.checkpoints.huggingface import weight_files
 from max_whisper.errors import CheckpointError
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ def _user_cache() -> Path:
 
 def find_path(name_or_path: str) -> Location | None:
     """The checkpoint at a path, or None if nothing is there."""
+    if not name_or_path:
+        return None
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         return Location((path,), path, None, "path")
@@ -153,13 +158,29 @@ def find_local(name: str, model: Model | None, cache: Path) -> Location | None:
         cache: The folder for downloads.
     """
     if model is None:
-        return find_path(name) or find_cached(name.replace("/", "--"), None, cache) or find_hub_snapshot(name)
+        return find_path(name) or _find_repository(name, cache)
     return (
         find_package(model)
         or find_cached(name, model, cache)
         or find_openai_cache(model)
         or find_hub_snapshot(model.hub)
     )
+
+
+def _find_repository(name: str, cache: Path) -> Location | None:
+    if not is_repository(name):
+        return None
+    return find_cached(repository_folder(name), None, cache) or find_hub_snapshot(name)
+
+
+def is_repository(name: str) -> bool:
+    """Whether a name can be that of a hub repository, ``organisation/name``."""
+    return _REPOSITORY.fullmatch(name) is not None
+
+
+def repository_folder(name: str) -> str:
+    """What a repository's folder is called in a download folder."""
+    return name.replace("/", "--")
 
 
 def vocabulary_folders(cache: Path) -> Iterator[Path]:
