@@ -33,7 +33,7 @@ def open_device(name: str) -> Device:
     Raises:
         DeviceError: If there is no such device.
     """
-    kind, _, index = name.partition(":")
+    kind = name.partition(":")[0]
     if kind == "cpu":
         return CPU()
     if kind in {"gpu", "cuda"}:
