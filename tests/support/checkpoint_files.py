@@ -210,18 +210,19 @@ def hugging_face_name(name: str) -> str:
 def write_safetensors(path: Path, tensors: Arrays, bfloat16: bool = False) -> None:
     kinds = {np.dtype(np.float16): "F16", np.dtype(np.float32): "F32", np.dtype(np.int8): "I8"}
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    data = b""
+    pieces, size = [], 0
     for name, value in tensors.items():
         raw = bfloat16_bits(value).tobytes() if bfloat16 else value.tobytes()
         header[name] = {
             "dtype": "BF16" if bfloat16 else kinds[value.dtype],
             "shape": value.shape,
-            "data_offsets": [len(data), len(data) + len(raw)],
+            "data_offsets": [size, size + len(raw)],
         }
-        data += raw
+        pieces.append(raw)
+        size += len(raw)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(pieces))
 
 
 def write_huggingface(

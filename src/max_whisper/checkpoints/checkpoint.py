@@ -44,8 +44,9 @@ class Checkpoint:
         dims: The model's dimensions, read from the file.
         tensors: Arrays under openai-whisper's state-dict names (``encoder.conv1.weight``,
             ``decoder.blocks.0.cross_attn.key.weight``, ...), complete and of the right
-            shapes. They keep the file's dtype (float16, float32, bfloat16 widened to
-            float32) and may be views of a memory map. Linear weights are (out, in).
+            shapes. They keep the file's dtype (float16, float32; bfloat16 and quantised ones
+            widened to float32) and are mostly views of a memory map: read-only, and not
+            necessarily aligned. Linear weights are (out, in).
         fingerprint: SHA-256 (hex) that identifies the tensors' content, for caches.
         vocabulary: Byte-pair ranks of the ordinary tokens, ``token bytes -> id``, or None where
             the format carries none (OpenAI's ``.pt``).
