@@ -142,13 +142,12 @@ class ResultWriter:
             OutputError: A file cannot be written; nothing of it is left behind.
         """
         layout = SubtitleLayout.of({**(options or {}), **{k: v for k, v in more.items() if v}})
-        for path, name in zip(self.paths(audio_path), self.formats):
-            write_text(path, FORMATS[name](result, layout))
+        self.write(result, Path(audio_path).stem, layout)
 
-    def paths(self, audio_path: str | os.PathLike[str]) -> list[Path]:
-        """The files that a call writes, one a format."""
-        stem = Path(audio_path).stem
-        return [self.output_dir / f"{stem}.{name}" for name in self.formats]
+    def write(self, result: Result, stem: str, layout: SubtitleLayout) -> None:
+        """Writes one result to files of the given name, whatever the recording is called."""
+        for name in self.formats:
+            write_text(self.output_dir / f"{stem}.{name}", FORMATS[name](result, layout))
 
 
 def get_writer(output_format: str, output_dir: str | os.PathLike[str]) -> ResultWriter:

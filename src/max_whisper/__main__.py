@@ -1,0 +1,5 @@
+"""``python -m max_whisper`` is the command."""
+
+from max_whisper.cli import main
+
+raise SystemExit(main())

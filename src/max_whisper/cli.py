@@ -1,0 +1,288 @@
+"""The command ``max-whisper``: recordings in, transcripts out.
+
+Exit status: 0 if every recording was transcribed, 1 if one was not, 2 for a wrong command line,
+130 after Ctrl-C. Files that are finished stay, whatever happens to the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import max_whisper
+from max_whisper.checkpoints import cache_folder, list_models
+from max_whisper.command.display import Display
+from max_whisper.command.flags import FLAGS, MODEL_FLAGS, WORD_FLAGS
+from max_whisper.command.inputs import Recording, recordings
+from max_whisper.errors import MaxWhisperError, MaxWhisperWarning, OptionError, OutputError
+from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
+from max_whisper.writers import ResultWriter, SubtitleLayout, get_writer
+
+PROGRAM = "max-whisper"
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+_DESCRIPTION = "Transcribes recordings with OpenAI's Whisper on MAX."
+_OTHERS = f"""\
+other commands:
+  {PROGRAM} models           list the models and those that are here
+  {PROGRAM} prepare MODEL    fetch and compile models ahead of their first use
+
+An input that has the name of a command is written ./models.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        arguments: What stands behind the program's name; taken from the process if None.
+
+    Returns:
+        The exit status.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command = _COMMANDS[given.pop(0)] if given and given[0] in _COMMANDS else _transcribe
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        with _warnings_as_notes():
+            return command(given)
+    except MaxWhisperError as error:
+        Display.note(str(error))
+        return USAGE if isinstance(error, OptionError) else FAILED
+    except KeyboardInterrupt:
+        Display.note("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has gone; what Python would still flush must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+@contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """Shows this package's warnings as one line each, every time."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        Display.note(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", MaxWhisperWarning)
+        warnings.showwarning = show
+        yield
+
+
+def _transcribe(arguments: list[str]) -> int:
+    parser = transcribe_parser()
+    args = vars(parser.parse_args(arguments))
+    try:
+        run = _Run(args)
+    except OptionError as error:
+        parser.error(str(error))
+    return run()
+
+
+def transcribe_parser() -> argparse.ArgumentParser:
+    """The parser of ``max-whisper AUDIO...``."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        usage="%(prog)s [OPTION...] AUDIO...",
+        description=_DESCRIPTION,
+        epilog=_OTHERS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "audio", nargs="+", metavar="AUDIO", help="a file, a directory, or - for standard input"
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {max_whisper.__version__}")
+    for title, flags in FLAGS.items():
+        group = parser.add_argument_group(title)
+        for flag in flags:
+            flag.add_to(group)
+    return parser
+
+
+class _Run:
+    """One call of ``max-whisper AUDIO...``, its arguments checked before anything is loaded."""
+
+    def __init__(self, args: dict[str, Any]) -> None:
+        """Raises :class:`OptionError` for arguments that make no sense."""
+        _check_word_flags(args)
+        _use_english(args)
+        self.display = Display(args.pop("verbose"))
+        self.recordings, self.failures = recordings(args.pop("audio"))
+        self.layout = SubtitleLayout.of({name: args.pop(name) for name in WORD_FLAGS[:-1]})
+        self.writer = get_writer(args.pop("output_format"), args.pop("output_dir"))
+        self.model_name = args.pop("model")
+        self.model_args = _model_args(args)
+        temperature = _ladder(args.pop("temperature"), args.pop("temperature_increment_on_fallback"))
+        self.options = transcribe_options(temperature=temperature, **args)
+
+    def __call__(self) -> int:
+        """Transcribes everything; returns the exit status."""
+        for failure in self.failures:
+            self.display.note(failure)
+        if self.recordings:
+            _make_directory(self.writer)
+            model = _load(self.display, self.model_name, self.model_args)
+            options = _for_model(self.options, model, self.model_name)
+            for recording in self.recordings:
+                self._attempt(model, recording, options)
+        if len(self.failures) > 1:
+            self.display.note(f"{len(self.failures)} inputs failed")
+        return FAILED if self.failures else OK
+
+    def _attempt(self, model: max_whisper.Whisper, recording: Recording, options: TranscribeOptions) -> None:
+        """Transcribes one recording; if that fails, says so and leaves the others to go on."""
+        try:
+            self._one(model, recording, options)
+        except (KeyboardInterrupt, BrokenPipeError):
+            raise
+        except Exception as error:
+            if not isinstance(error, MaxWhisperError):
+                traceback.print_exc()
+            reason = str(error) or type(error).__name__
+            named = reason if recording.name in reason else f"{recording.name}: {reason}"
+            self.failures.append(named)
+            self.display.note(named)
+
+    def _one(self, model: max_whisper.Whisper, recording: Recording, options: TranscribeOptions) -> None:
+        if recording.stem_taken_by is not None:
+            self.display.note(
+                f"{recording.name} is written to {recording.stem}.*, "
+                f"because {recording.stem_taken_by} has the same name"
+            )
+        with self.display.recording(recording.name):
+            events = model.events(recording.read(), options)
+            while True:
+                try:
+                    self.display.tell(next(events))
+                except StopIteration as end:
+                    result = end.value.as_dict()
+                    break
+        self.writer.write(result, recording.stem, self.layout)
+
+
+def _check_word_flags(args: dict[str, Any]) -> None:
+    if args["word_timestamps"]:
+        raise OptionError("--word_timestamps True: this version has no word timestamps yet")
+    for name in WORD_FLAGS:
+        if args[name]:
+            raise OptionError(f"--{name} requires --word_timestamps True")
+    if args["max_line_count"] and not args["max_line_width"]:
+        _warn("--max_line_count has no effect without --max_line_width")
+    if args["max_words_per_line"] and args["max_line_width"]:
+        _warn("--max_words_per_line has no effect with --max_line_width")
+
+
+def _use_english(args: dict[str, Any]) -> None:
+    """What a model's name says of its language needs no loading."""
+    if args["model"].endswith(".en"):
+        if args["language"] not in (None, "en"):
+            _warn(f"{args['model']} knows English only, not {args['language']!r}: using English")
+        args["language"] = "en"
+
+
+def _for_model(options: TranscribeOptions, model: max_whisper.Whisper, name: str) -> TranscribeOptions:
+    """The options as far as the loaded model can follow them."""
+    if model.is_multilingual:
+        return options
+    if options.decoding.language not in (None, "en"):
+        _warn(f"{name} knows English only, not {options.decoding.language!r}: using English")
+    if options.decoding.task == "translate":
+        _warn(f"{name} knows English only and cannot translate: transcribing")
+    return replace(options, decoding=replace(options.decoding, language="en", task="transcribe"))
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, MaxWhisperWarning, stacklevel=2)
+
+
+def _ladder(temperature: float, increment: float | None) -> list[float]:
+    """The temperatures to try, the same floats as openai-whisper's command."""
+    if increment is None:
+        return [temperature]
+    if increment <= 0:
+        raise OptionError(f"--temperature_increment_on_fallback is {increment}; it must be above 0, or None")
+    ladder: list[float] = np.arange(temperature, 1.0 + 1e-6, increment).tolist()
+    return ladder or [temperature]
+
+
+def _make_directory(writer: ResultWriter) -> None:
+    try:
+        writer.output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {writer.output_dir}: {error.strerror}") from error
+
+
+def _model_args(args: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of :func:`max_whisper.load_model`, taken out of the command's."""
+    device, threads = args.pop("device"), args.pop("threads")
+    return {
+        "device": None if device == "auto" else device,
+        "download_root": args.pop("model_dir"),
+        "precision": args.pop("precision"),
+        "threads": threads or 0,
+    }
+
+
+def _load(display: Display, name: str, args: dict[str, Any]) -> max_whisper.Whisper:
+    with display.preparing():
+        return max_whisper.load_model(name, **args, progress=display.prepared)
+
+
+def _prepare(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} prepare", description="Fetches and compiles models ahead of their first use."
+    )
+    parser.add_argument("model", nargs="+", metavar="MODEL", help=f"as of {PROGRAM} --model")
+    for flag in MODEL_FLAGS:
+        flag.add_to(parser)
+    args = vars(parser.parse_args(arguments))
+    names, model_args, display = args.pop("model"), _model_args(args), Display(False)
+    for name in names:
+        _load(display, name, model_args)
+        display.line(f"{name} is ready")
+    return OK
+
+
+def _models(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog=f"{PROGRAM} models", description="Lists the models by name.")
+    parser.add_argument("--model_dir", metavar="DIR", help="folder for downloaded models")
+    args = parser.parse_args(arguments)
+    rows = [("model", "parameters", "size", "where")]
+    for model in list_models(args.model_dir):
+        where = "" if model.path is None else f"{model.kind}: {_shown(model.path)}"
+        rows.append((model.name, f"{model.parameters / 1e6:.0f} M", f"{model.size / 1e6:.0f} MB", where))
+    widths = [max(map(len, column)) for column in list(zip(*rows))[:3]]
+    for name, parameters, size, where in rows:
+        line = f"{name:<{widths[0]}}  {parameters:>{widths[1]}}  {size:>{widths[2]}}  {where}"
+        Display.line(line.rstrip())
+    Display.line(
+        f"\nModels that are not here are fetched to {_shown(cache_folder(args.model_dir))} when used."
+    )
+    return OK
+
+
+def _shown(path: Path) -> str:
+    home = os.environ.get("HOME", "")
+    text = str(path)
+    return f"~{text[len(home) :]}" if len(home) > 1 and text.startswith(f"{home}/") else text
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "transcribe": _transcribe,
+    "models": _models,
+    "prepare": _prepare,
+}

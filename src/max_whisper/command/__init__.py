@@ -1,0 +1,1 @@
+"""What the command is made of: its flags, its inputs, its display."""

@@ -1,0 +1,181 @@
+"""The command's flags as data, from which the parser and docs/cli.md are made.
+
+Names, types, defaults and choices are those of openai-whisper's ``whisper`` command, apart from
+``--model`` and ``--precision``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from max_whisper.checkpoints import DEFAULT_MODEL
+from max_whisper.errors import OptionError
+from max_whisper.tokenizer import TASKS, language_code
+from max_whisper.transcribe.options import APPEND_PUNCTUATIONS, PREPEND_PUNCTUATIONS
+from max_whisper.utils import optional_float, optional_int, str2bool
+from max_whisper.writers import FORMATS
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One option of the command.
+
+    Attributes:
+        name: With its two dashes.
+        help: What it does, one phrase.
+        type: Turns the text that was given into a value, or raises ``ValueError``.
+        default: The value without the flag.
+        choices: All values, where there are few.
+        short: A second, short name.
+        kind: What is shown for the value.
+    """
+
+    name: str
+    help: str
+    type: Callable[[str], Any] = str
+    default: Any = None
+    choices: Sequence[str] | None = None
+    short: str | None = None
+    kind: str = "TEXT"
+
+    def add_to(self, parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+        """Adds the flag to a parser."""
+        names = [self.name] if self.short is None else [self.name, self.short]
+        shown = "" if self.default is None else f" (default: {str(self.default).replace('%', '%%')})"
+        parser.add_argument(
+            *names,
+            type=_explained(self.type),
+            default=self.default,
+            choices=self.choices,
+            metavar=None if self.choices else self.kind,
+            help=self.help + shown,
+        )
+
+
+def _explained(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A type whose own message reaches the user, where it has one."""
+
+    def converted(text: str) -> Any:
+        try:
+            return convert(text)
+        except OptionError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    converted.__name__ = _KINDS.get(convert, getattr(convert, "__name__", "value")).lower()
+    return converted
+
+
+_KINDS: dict[Callable[[str], Any], str] = {
+    str: "TEXT",
+    int: "INT",
+    float: "FLOAT",
+    optional_int: "INT or None",
+    optional_float: "FLOAT or None",
+    str2bool: "True or False",
+}
+
+
+def _flag(name: str, help: str, type: Callable[[str], Any] = str, default: Any = None, **more: Any) -> Flag:
+    return Flag(name, help, type, default, kind=more.pop("kind", _KINDS.get(type, "TEXT")), **more)
+
+
+MODEL_FLAGS = (
+    _flag("--model_dir", "folder for downloaded models, in place of the cache folder", kind="DIR"),
+    _flag("--device", "where to compute: auto or cpu", default="auto"),
+    _flag("--precision", "how to multiply: auto or float32", default="auto"),
+    _flag("--threads", "threads to compute with; 0 takes every core", optional_int, 0),
+)
+
+FLAGS: dict[str, tuple[Flag, ...]] = {
+    "model": (
+        _flag(
+            "--model", "a name (see max-whisper models), a hub repository, or a path", default=DEFAULT_MODEL
+        ),
+        *MODEL_FLAGS,
+        _flag("--fp16", "taken for whisper's sake, without effect; see --precision", str2bool, True),
+    ),
+    "output": (
+        _flag("--output_dir", "where to write the transcripts", default=".", short="-o", kind="DIR"),
+        _flag("--output_format", "what to write", default="all", short="-f", choices=(*FORMATS, "all")),
+        _flag("--verbose", "whether to print each segment as it is found", str2bool, True),
+    ),
+    "task": (
+        _flag("--task", "transcribe, or translate to English", default="transcribe", choices=TASKS),
+        _flag("--language", "code or English name; detected where not given", language_code, kind="LANGUAGE"),
+        _flag("--initial_prompt", "text to go before the first window, such as names and terms"),
+        _flag("--carry_initial_prompt", "whether it goes before every window", str2bool, False),
+        _flag(
+            "--condition_on_previous_text",
+            "whether each window is prompted with the text before it: more consistent, but errors may repeat",
+            str2bool,
+            True,
+        ),
+        _flag("--clip_timestamps", "parts to transcribe: start,end,start,end,... in seconds", default="0"),
+    ),
+    "decoding": (
+        _flag("--temperature", "0 takes the likeliest tokens; above, they are drawn", float, 0.0),
+        _flag(
+            "--temperature_increment_on_fallback",
+            "added up to 1 while a window fails the thresholds below; None decodes once",
+            optional_float,
+            0.2,
+        ),
+        _flag("--best_of", "how many draws compete above temperature 0", optional_int, 5),
+        _flag("--beam_size", "how many beams are searched at temperature 0; None is greedy", optional_int, 5),
+        _flag("--patience", "how many finished beams to wait for, times the beams", float),
+        _flag("--length_penalty", "exponent of the length that ranks beams, 0 to 1", float),
+        _flag("--suppress_tokens", "token ids never to write; -1 stands for signs of sounds", default="-1"),
+        _flag(
+            "--compression_ratio_threshold", "above it, a text repeats itself: failed", optional_float, 2.4
+        ),
+        _flag(
+            "--logprob_threshold", "below it, the average token is too unlikely: failed", optional_float, -1.0
+        ),
+        _flag(
+            "--no_speech_threshold",
+            "above this probability of no speech, a window that fails --logprob_threshold is silence",
+            optional_float,
+            0.6,
+        ),
+    ),
+    "words": (
+        _flag("--word_timestamps", "whether each word gets its times", str2bool, False),
+        _flag("--prepend_punctuations", "marks that go with the next word", default=PREPEND_PUNCTUATIONS),
+        _flag("--append_punctuations", "marks that go with the word before", default=APPEND_PUNCTUATIONS),
+        _flag("--highlight_words", "whether subtitles underline words as they are spoken", str2bool, False),
+        _flag("--max_line_width", "characters in a line of a subtitle", optional_int),
+        _flag("--max_line_count", "lines in a subtitle; needs --max_line_width", optional_int),
+        _flag("--max_words_per_line", "words in a subtitle, without --max_line_width", optional_int),
+        _flag(
+            "--hallucination_silence_threshold",
+            "seconds of silence that are skipped around words that look invented",
+            optional_float,
+        ),
+    ),
+}
+
+# These mean nothing without the times of words.
+WORD_FLAGS = (
+    "highlight_words",
+    "max_line_width",
+    "max_line_count",
+    "max_words_per_line",
+    "hallucination_silence_threshold",
+)
+
+
+def reference() -> str:
+    """All flags as Markdown tables, for docs/cli.md."""
+    lines = []
+    for title, flags in FLAGS.items():
+        lines += [f"### {title.capitalize()}", "", "| flag | value | default | |", "|---|---|---|---|"]
+        for flag in flags:
+            names = f"`{flag.name}`" + (f", `{flag.short}`" if flag.short else "")
+            kind = ", ".join(flag.choices) if flag.choices else flag.kind
+            default = "" if flag.default is None else f"`{flag.default}`"
+            lines.append(f"| {names} | {kind} | {default} | {flag.help} |")
+        lines.append("")
+    return "\n".join(lines)
