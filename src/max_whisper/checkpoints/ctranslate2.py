@@ -218,7 +218,10 @@ def _dequantised(stored: Mapping[str, Tensor], name: str, where: str) -> Tensor:
     if scale.dtype.kind != "f" or scale.shape not in ((), (value.shape[0],)):
         raise CheckpointError(f"{where}: {name}_scale has shape {scale.shape}, not {(value.shape[0],)}")
     rows = scale.astype(np.float32).reshape((-1,) + (1,) * (value.ndim - 1))
-    return value.astype(np.float32) / rows
+    if not (np.isfinite(rows) & (rows > 0)).all():
+        raise CheckpointError(f"{where}: {name}_scale is damaged: a scale is positive and finite")
+    with np.errstate(over="ignore"):  # what overflows shows as values that are not finite
+        return value.astype(np.float32) / rows
 
 
 def _renamed(name: str, value: Tensor, where: str) -> Iterator[tuple[str, Tensor]]:

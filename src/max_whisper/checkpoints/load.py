@@ -25,6 +25,7 @@ from max_whisper.checkpoints.resolve import (
     Location,
     cache_folder,
     find_local,
+    find_path,
     how_to_install,
     is_repository,
     repository_folder,
@@ -60,8 +61,14 @@ def load_checkpoint(
     """
     name = os.fspath(name_or_path)
     cache = cache_folder(download_root)
-    model = None if isinstance(name_or_path, Path) else find_model(name)
-    location = _locate(name, model, cache, own_folder=download_root is not None, progress=progress)
+    model = None
+    if isinstance(name_or_path, str):
+        model = find_model(name)
+        location = _locate(name, model, cache, own_folder=download_root is not None, progress=progress)
+    elif (found := find_path(name)) is not None:
+        location = found
+    else:
+        raise CheckpointError(f"there is no checkpoint at {name}")
     opened = _open(location)
     records = Records(cache_folder() / "hashes")
     fingerprint = records.find(opened.files)

@@ -125,6 +125,22 @@ def test_a_scale_of_the_wrong_shape_is_refused(tmp_path: Path, tensors: Arrays) 
         load_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.nan, np.inf, 1e-45])
+def test_a_scale_that_is_no_number_is_refused(scale: float, tmp_path: Path, tensors: Arrays) -> None:
+    def quantise(variables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        quantised = files.quantised_int8(variables)
+        scales = quantised["decoder/embeddings/weight_scale"]
+        scales[7] = scale
+        return quantised
+
+    files.write_ctranslate2(tmp_path, DIMS, tensors, change=quantise)
+    with pytest.raises(
+        CheckpointError,
+        match=r"decoder/embeddings/weight_scale is damaged|not finite, in decoder\.token_embedding",
+    ):
+        load_checkpoint(tmp_path)
+
+
 def test_an_equal_head_that_is_stored_twice_is_read(tmp_path: Path, tensors: Arrays) -> None:
     head = tensors["decoder.token_embedding.weight"].copy()
     files.write_ctranslate2(

@@ -272,6 +272,12 @@ def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
         load_checkpoint(name)
 
 
+def test_a_path_object_is_never_a_name() -> None:
+    for path in (Path("base"), Path("someone/model"), Path()):
+        with pytest.raises(CheckpointError, match=r"there is no checkpoint at|holds no checkpoint"):
+            load_checkpoint(path)
+
+
 def test_a_folder_named_as_a_model_does_not_stand_in_its_way(
     toy: Model, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
