@@ -23,10 +23,11 @@ import whisper.decoding
 
 from max_whisper.decoding.candidates import gumbel_noise
 from max_whisper.decoding.search import _draw_seed, derived_seed
-from support.tiny import DIMS, MULTILINGUAL, TIMESTAMP_BEGIN, TinyModel, TinyTokenizer
+from support.tiny import DIMS, MULTILINGUAL, TIMESTAMP_BEGIN, TinyModel, TinyTokenizer, made_up_alignment
 
 # As an attribute of the package, the module hides behind the function of its name.
 transcription = importlib.import_module("whisper.transcribe")
+timing = importlib.import_module("whisper.timing")
 DATA = Path(__file__).parent.parent / "tests/data/decoding"
 
 
@@ -176,11 +177,11 @@ def rule_case(rng: random.Random, generator: np.random.Generator) -> dict[str, A
     }
 
 
-class Endless(Exception):
+class EndlessError(Exception):
     """A random model that gives back timestamps unasked can keep openai-whisper from moving on."""
 
 
-def recording_case(rng: random.Random, index: int) -> dict[str, Any] | None:
+def recording_case(rng: random.Random, index: int, *, words: bool = False) -> dict[str, Any] | None:
     options: dict[str, Any] = {
         "temperature": rng.choice([0.0, [0.0, 0.2, 0.6, 1.0], [0.0, 0.4], [0.6, 1.0]]),
         "condition_on_previous_text": rng.random() < 0.7,
@@ -206,6 +207,12 @@ def recording_case(rng: random.Random, index: int) -> dict[str, Any] | None:
         "spread": rng.choice([1.0, 1.5, 2.5]),
         "silence": rng.choice([-2.0, 0.0, 3.0]),
     }
+    if words:
+        options["word_timestamps"] = True
+        options["hallucination_silence_threshold"] = rng.choice([None, 0.5, 1.0, 2.0])
+        decode["sample_len"] = 20
+        decode.pop("beam_size", None)
+        decode.pop("best_of", None)
     frames, mel_seed, seed = rng.randrange(200, 12000), rng.randrange(1000), rng.randrange(1000)
     clips = options["clip_timestamps"]
     seconds = [float(x) for x in clips.split(",") if x] if isinstance(clips, str) else clips
@@ -214,6 +221,9 @@ def recording_case(rng: random.Random, index: int) -> dict[str, Any] | None:
         options["clip_timestamps"] = "0"
     mel = tiny_mel(mel_seed, frames)
     multilingual = rng.random() < 0.7
+    timing.find_alignment = lambda model, tokenizer, tokens, mel, num_frames: [
+        timing.WordTiming(*word) for word in made_up_alignment(tokens, num_frames, seed)
+    ]
     whisper_model = TinyWhisper(TinyModel(**model), multilingual)
     plain = whisper_model.decode
     prompts: list[list[int]] = []
@@ -222,18 +232,21 @@ def recording_case(rng: random.Random, index: int) -> dict[str, Any] | None:
         # The window's place is read off its loop's frame: openai-whisper does not pass it on.
         seek = sys._getframe(2).f_locals["seek"]
         prompts.append(list(chosen.prompt or []))
-        if len(prompts) > 60:
-            raise Endless
+        if len(prompts) > 40:
+            raise EndlessError
         return plain(segment, chosen, derived_seed(seed, "seek", seek))
 
     whisper_model.decode = record  # type: ignore[method-assign]
     transcription.log_mel_spectrogram = lambda *args, **kwargs: torch.from_numpy(mel)
     try:
         result = transcription.transcribe(whisper_model, np.zeros(1), fp16=False, **options, **decode)
-    except Endless:
+    except EndlessError:
         return None
     for segment in result["segments"]:
-        segment.pop("words", None)
+        if words:
+            segment["words"] = [list(word.values()) for word in segment["words"]]
+        else:
+            segment.pop("words", None)
         for name in ("start", "end", "avg_logprob", "compression_ratio", "no_speech_prob"):
             segment[name] = number(segment[name])
     return {
@@ -271,6 +284,8 @@ def main() -> None:
     write("windows.json", [window_case(rng, index) for index in range(80)])
     recordings = [recording_case(rng, index) for index in range(50)]
     write("recordings.json", [case for case in recordings if case is not None])
+    with_words = [recording_case(rng, 50 + index, words=True) for index in range(40)]
+    write("words.json", [case for case in with_words if case is not None])
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
 from max_whisper.transcribe.recording import transcribe_recording
 from max_whisper.transcribe.segments import Event, Segment, Transcript
 from max_whisper.transcribe.verbose import reporter
+from max_whisper.transcribe.words import WordTiming, find_alignment
 
 if TYPE_CHECKING:
     from max_whisper.checkpoints import Progress
@@ -258,6 +259,25 @@ class Whisper:
         starts = (self._start(audio, chosen) for audio in recordings)
         return self._engine.events_of_many(starts, chosen.rows, at_once)
 
+    def align(
+        self, mel: ArrayLike, text_tokens: Sequence[int], tokenizer: Tokenizer, frames: int = N_FRAMES
+    ) -> list[WordTiming]:
+        """Finds when the words of a text are said in a window.
+
+        Args:
+            mel: A log-mel window or encoder output.
+            text_tokens: The text, without timestamps.
+            tokenizer: One of this model's.
+            frames: How many of the window's 3000 frames hold speech.
+        """
+        (one,) = _windows(mel)
+
+        def work() -> Steps[list[WordTiming]]:
+            window = yield self._heard(one)
+            return (yield from find_alignment(window, frames, text_tokens, tokenizer, self.alignment_heads))
+
+        return self._engine.run(work())
+
     def _start(
         self, audio: Audio, options: TranscribeOptions
     ) -> Callable[[], Generator[Any, Any, Transcript]]:
@@ -265,7 +285,7 @@ class Whisper:
 
     def _recording(self, audio: Audio, options: TranscribeOptions) -> Generator[Any, Any, Transcript]:
         mel = log_mel_spectrogram(audio, self.dims.n_mels, padding=N_SAMPLES)
-        return transcribe_recording(mel, self.dims, self.tokenizer, options)
+        return transcribe_recording(mel, self.dims, self.tokenizer, options, self.alignment_heads)
 
     def _heard(self, one: Array) -> Encode | Attend:
         """The request that makes a window of a log-mel or of encoder output."""

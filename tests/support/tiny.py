@@ -110,3 +110,24 @@ class TinyModel:
         before = history[-2] if len(history) > 1 else history[-1]
         out: np.ndarray = self.last[history[-1]] + self.before[before] + self.windows[key]
         return out + self.positions[len(history) - 1]
+
+
+def made_up_alignment(
+    tokens: Sequence[int], frames: int, seed: int
+) -> list[tuple[str, list[int], float, float, float]]:
+    """Words of a text with random times, some far too long or short: (word, tokens, start, end, p)."""
+    words: list[list[int]] = []
+    for token in tokens:
+        if not words or TEXT[token] in " .,'-":
+            words.append([])
+        words[-1].append(token)
+    rng = np.random.default_rng([seed, frames, *tokens])
+    steps = rng.choice(
+        [0, 1, 3, 10, 20, 40, 150, 400], 2 * len(words), p=[0.1, 0.1, 0.2, 0.2, 0.2, 0.1, 0.05, 0.05]
+    )
+    times = np.minimum(np.cumsum(steps), frames // 2) / 50
+    probabilities = rng.choice([0.05, 0.5, 0.9], len(words))
+    return [
+        ("".join(TEXT[i] for i in ids), ids, float(times[2 * n]), float(times[2 * n + 1]), float(p))
+        for n, (ids, p) in enumerate(zip(words, probabilities))
+    ]

@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.decoding.options import DecodingResult
-from max_whisper.decoding.requests import Encode, Release, Request
+from max_whisper.decoding.requests import Encode, Release, Request, Steps
 from max_whisper.decoding.search import derived_seed
 from max_whisper.decoding.window import Fallback, decode_with_fallback, detect_language
 from max_whisper.transcribe.options import FRAMES_PER_SECOND, TranscribeOptions
 from max_whisper.transcribe.segments import Event, Language, Progress, Segment, Transcript
+from max_whisper.transcribe.silence import Heard, Place, last_word_end, skip_silence
+from max_whisper.transcribe.words import find_alignment, place_words
 
 if TYPE_CHECKING:
     from max_whisper.checkpoints.checkpoint import ModelDimensions
@@ -96,7 +98,11 @@ class Cut:
 
 
 def transcribe_recording(
-    mel: NDArray[np.float32], dims: ModelDimensions, tokenizer_for: TokenizerFor, options: TranscribeOptions
+    mel: NDArray[np.float32],
+    dims: ModelDimensions,
+    tokenizer_for: TokenizerFor,
+    options: TranscribeOptions,
+    heads: Sequence[tuple[int, int]] = (),
 ) -> Generator[Request | Event, Any, Transcript]:
     """Transcribes a recording.
 
@@ -105,6 +111,7 @@ def transcribe_recording(
         dims: The model's dimensions.
         tokenizer_for: Makes tokenizers.
         options: How.
+        heads: (layer, head) pairs whose attention follows the audio, for word times.
     """
     frames = mel.shape[1] - WINDOW_FRAMES
     clips = clip_frames(options.clips, frames)
@@ -113,11 +120,8 @@ def transcribe_recording(
         language, kept = yield from _detect(mel, tokenizer_for(None, options.decoding.task), clips)
     language = language or "en"
     tokenizer = tokenizer_for(language, options.decoding.task)
-    decoding = replace(options.decoding, language=language)
-    initial = (
-        tokenizer.encode(" " + options.initial_prompt.strip()) if options.initial_prompt is not None else []
-    )
-    history = History(initial, options.carry_initial_prompt, dims.n_text_ctx // 2 - 1)
+    options = replace(options, decoding=replace(options.decoding, language=language))
+    listener = _Listener(frames, dims, tokenizer, options, heads)
 
     segments: list[Segment] = []
     for seek, end in clips:
@@ -125,25 +129,77 @@ def transcribe_recording(
             window = Window(seek, min(WINDOW_FRAMES, end - seek))
             if kept is None:
                 kept = yield Encode(window_of(mel, window))
-            here = replace(
-                decoding, prompt=history.prompt(), seed=derived_seed(decoding.seed, "seek", window.seek)
-            )
-            result = yield from decode_with_fallback(kept, here, options.fallback, tokenizer, dims)
+            cut = yield from listener.hear(kept, window, len(segments))
             yield Release(window=kept)
             kept = None
-            seek += window.size
-            if not is_silent(result, options.fallback):
-                cut = cut_segments(result, window, tokenizer, dims, len(segments))
-                # A model that returns to where the window began would be heard forever.
-                seek = cut.seek if cut.seek > window.seek else seek
-                for segment in map(without_emptiness, cut.segments):
-                    segments.append(segment)
-                    history.tokens.extend(segment.tokens)
-                    yield segment
-                if not options.condition_on_previous_text or result.temperature > 0.5:
-                    history.forget()
+            # A model that returns to where the window began would be heard forever.
+            seek = cut.seek if cut.seek > seek else seek + window.size
+            segments.extend(cut.segments)
+            yield from cut.segments
             yield Progress(min(frames, seek), frames)
-    return Transcript(tokenizer.decode(history.said), tuple(segments), language)
+    return Transcript(tokenizer.decode(listener.history.said), tuple(segments), language)
+
+
+class _Listener:
+    """Hears a recording's windows in turn, and remembers what matters to the next one."""
+
+    def __init__(
+        self,
+        frames: int,
+        dims: ModelDimensions,
+        tokenizer: Tokenizer,
+        options: TranscribeOptions,
+        heads: Sequence[tuple[int, int]],
+    ) -> None:
+        self._frames = frames
+        self._dims = dims
+        self._tokenizer = tokenizer
+        self._options = options
+        self._heads = heads
+        self._last_speech = 0.0
+        prompt = options.initial_prompt
+        initial = [] if prompt is None else tokenizer.encode(" " + prompt.strip())
+        self.history = History(initial, options.carry_initial_prompt, dims.n_text_ctx // 2 - 1)
+
+    def hear(self, encoded: int, window: Window, first_id: int) -> Steps[Cut]:
+        """Decodes a window, which is encoded, and cuts it into segments; silence has none."""
+        options, history = self._options, self.history
+        seed = derived_seed(options.decoding.seed, "seek", window.seek)
+        decoding = replace(options.decoding, prompt=history.prompt(), seed=seed)
+        result = yield from decode_with_fallback(
+            encoded, decoding, options.fallback, self._tokenizer, self._dims
+        )
+        if is_silent(result, options.fallback):
+            return Cut([], window.seek + window.size, closed=True)
+        cut = cut_segments(result, window, self._tokenizer, self._dims, first_id)
+        if options.word_timestamps:
+            found = yield from self._with_words(cut, encoded, window)
+            if found.segments is None:
+                return Cut([], found.seek, cut.closed)
+            cut = Cut(found.segments, found.seek, cut.closed)
+        cut = replace(cut, segments=[without_emptiness(segment) for segment in cut.segments])
+        history.tokens.extend(token for segment in cut.segments for token in segment.tokens)
+        if not options.condition_on_previous_text or result.temperature > 0.5:
+            history.forget()
+        return cut
+
+    def _with_words(self, cut: Cut, encoded: int, window: Window) -> Steps[Heard]:
+        """Gives the segments their words, and lets these say where to go on."""
+        options, eot = self._options, self._tokenizer.eot
+        text = [token for segment in cut.segments for token in segment.tokens if token < eot]
+        alignment = yield from find_alignment(encoded, window.size, text, self._tokenizer, self._heads)
+        marks = options.prepend_punctuations, options.append_punctuations
+        segments = place_words(cut.segments, alignment, eot, *marks, self._last_speech)
+        seek = cut.seek
+        if not cut.closed and last_word_end(segments) > window.start:
+            seek = round(last_word_end(segments) * FRAMES_PER_SECOND)
+        heard = Heard(segments, seek)
+        if options.hallucination_silence_threshold is not None:
+            place = Place(window.seek, window.size, self._frames, self._last_speech, cut.closed)
+            heard = skip_silence(heard, place, options.hallucination_silence_threshold)
+        if heard.segments:
+            self._last_speech = last_word_end(heard.segments)
+        return heard
 
 
 def _detect(

@@ -1,0 +1,122 @@
+"""From cross-attention scores to the moment of each token: openai-whisper's steps, in numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Float = NDArray[np.float32]
+
+#: How many tokens of audio a second has (openai-whisper: ``audio.TOKENS_PER_SECOND``).
+TOKENS_PER_SECOND = 50
+
+
+def token_times(scores: Float, frames: int, first: int, width: int = 7) -> NDArray[np.float64]:
+    """When each of some consecutive tokens begins.
+
+    Args:
+        scores: (heads, tokens, n_audio_ctx) cross-attention scores before the softmax.
+        frames: How many positions of the audio hold speech.
+        first: The first token wanted; the last token is left out.
+        width: Of the median filter over time.
+
+    Returns:
+        (tokens - first - 1,) seconds from the window's start.
+    """
+    total = np.zeros((scores.shape[1] - first - 1, frames), np.float32)
+    for head in scores[:, :, :frames]:
+        weights = np.exp(head - head.max(axis=-1, keepdims=True))
+        weights /= weights.sum(axis=-1, keepdims=True)
+        weights -= weights.mean(axis=0)
+        weights /= np.sqrt(np.square(weights).mean(axis=0))
+        total += median_filter(weights[first:-1], width)
+    tokens, times = dtw(-(total / np.float32(len(scores))).astype(np.float64))
+    begins = np.diff(tokens, prepend=-1) > 0
+    seconds: NDArray[np.float64] = times[begins] / TOKENS_PER_SECOND
+    return seconds
+
+
+def median_filter(x: ArrayLike, filter_width: int) -> NDArray[np.floating]:
+    """The median of each value and its neighbours along the last axis, mirrored at the ends.
+
+    Args:
+        x: Anything with numbers in it.
+        filter_width: How many values a median is taken of; odd. An axis of no more than half as
+            many values is returned as it is.
+    """
+    if filter_width < 1 or filter_width % 2 == 0:
+        raise ValueError(f"filter_width is {filter_width}; it must be odd and above 0")
+    values = np.asarray(x)
+    half, length = filter_width // 2, values.shape[-1]
+    if length <= half:
+        return values
+    padded = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(half, half)], mode="reflect")
+    shifted = [padded[..., i : i + length] for i in range(filter_width)]
+    # Whatever is least or greatest of more than half of the values is not the median of all.
+    kept, waiting = shifted[: half + 2], shifted[half + 2 :]
+    while len(kept) > 1:
+        kept = _without_extremes(kept)
+        if waiting:
+            kept.append(waiting.pop())
+    return kept[0]
+
+
+def _without_extremes(arrays: list[NDArray[np.floating]]) -> list[NDArray[np.floating]]:
+    """All but the least and the greatest, at each place of some arrays."""
+    highest, between = arrays[0], []
+    for array in arrays[1:]:
+        between.append(np.minimum(highest, array))
+        highest = np.maximum(highest, array)
+    lowest, out = between[0], []
+    for array in between[1:]:
+        out.append(np.maximum(lowest, array))
+        lowest = np.minimum(lowest, array)
+    return out
+
+
+def dtw(x: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Dynamic time warping: the cheapest way through a matrix from corner to corner.
+
+    Costs are summed in float32 and ties resolved as in openai-whisper, which is part of what the
+    word times are. The sums of one anti-diagonal depend on the two before alone, so each is
+    computed at once.
+
+    Args:
+        x: (n, m) costs.
+
+    Returns:
+        (2, steps) indices of rows and columns, monotonic.
+    """
+    n, m = x.shape
+    # Row d of this holds the costs of the anti-diagonal d, at their row's index.
+    skewed = np.pad(x, [(0, 0), (0, n)]).ravel()[: n * (n + m - 1)].reshape(n, n + m - 1)
+    skewed = np.ascontiguousarray(skewed.T)
+    trace = np.full((n + m + 1, n + 1), 2, np.int8)
+    # Sums over the padded matrix of n + 1 rows: before the first row and column is infinity.
+    before = np.full(n + 1, np.inf, np.float32)
+    before[0] = 0
+    last = np.full(n + 1, np.inf, np.float32)
+    for d in range(2, n + m + 1):
+        low, high = max(1, d - m), min(n, d - 1) + 1
+        both, down, right = before[low - 1 : high - 1], last[low - 1 : high - 1], last[low:high]
+        is_both = (both < down) & (both < right)
+        is_down = (down < both) & (down < right)
+        sums = np.full(n + 1, np.inf, np.float32)
+        sums[low:high] = np.where(is_both, both, np.where(is_down, down, right))
+        sums[low:high] = skewed[d - 2, low - 1 : high - 1] + sums[low:high]
+        trace[d, low:high] = np.where(is_both, 0, np.where(is_down, 1, 2))
+        before, last = last, sums
+    return _backtrace(trace, n, m)
+
+
+def _backtrace(trace: NDArray[np.int8], n: int, m: int) -> NDArray[np.int64]:
+    """Follows the steps (0: both, 1: down, 2: right) from the end, by anti-diagonal and row."""
+    i, j = n, m
+    path: list[tuple[int, int]] = []
+    while i > 0 or j > 0:
+        path.append((i - 1, j - 1))
+        step = 2 if i == 0 else 1 if j == 0 else int(trace[i + j, i])
+        i -= step != 2
+        j -= step != 1
+    steps: NDArray[np.int64] = np.array(path[::-1], np.int64).T
+    return steps
