@@ -85,7 +85,8 @@ class MockRuntime:
                 for i in batch.outputs.tolist()
             ]
         ).astype(np.float32)
-        return candidates(logits, batch.constraints, batch.k)
+        queries = np.zeros((1, len(batch.tokens), self.dims.n_text_state), np.float32)
+        return candidates(logits, batch.constraints, batch.k, queries)
 
     def alignment(self, queries: np.ndarray, heads: Sequence[tuple[int, int]], window: int) -> np.ndarray:
         raise AssertionError("this mock has no cross-attention")

@@ -81,6 +81,14 @@ class TinyTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(TEXT[i] for i in ids if i < len(TEXT))
 
+    def split_to_word_tokens(self, ids: Sequence[int]) -> tuple[list[str], list[list[int]]]:
+        words: list[list[int]] = []
+        for i in ids:
+            if not words or i >= len(TEXT) or TEXT[i] in " .,'-":
+                words.append([])
+            words[-1].append(i)
+        return [self.decode(word) for word in words], words
+
 
 class TinyModel:
     """Logits from tables: of the last two tokens, the position, and what the window holds."""
