@@ -342,6 +342,14 @@ def test_directory_without_recordings(model: FakeModel, capsys: pytest.CaptureFi
     assert not model.loaded
 
 
+def test_missing_file_is_told_before_a_model_is_loaded(
+    model: FakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["none.wav"]) == 1
+    assert capsys.readouterr().err == "max-whisper: none.wav: no such file\n"
+    assert not model.loaded
+
+
 def test_inputs_without_a_file_system() -> None:
     found, empty = recordings(["https://example.org/a/talk.mp3?x=1", "-", "-"])
     assert [(one.source, one.stem) for one in found] == [

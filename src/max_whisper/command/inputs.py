@@ -64,17 +64,24 @@ def recordings(arguments: Sequence[str]) -> tuple[list[Recording], list[str]]:
 
     Returns:
         The recordings, in the order given; directories' in the order of their names. And a
-        message for each directory without any.
+        message for each argument that leads to none, so that it is known before a model is loaded.
     """
     sources: dict[str, str] = {}
-    empty = []
+    failures = []
     for argument in arguments:
+        if not _is_remote(argument) and not Path(argument).exists():
+            failures.append(f"{argument}: no such file")
+            continue
         found = list(_found(argument))
         if not found:
-            empty.append(f"{argument}: the directory has no recordings")
+            failures.append(f"{argument}: the directory has no recordings")
         for source in found:
             sources.setdefault(_identity(source), source)
-    return _named(list(sources.values())), empty
+    return _named(list(sources.values())), failures
+
+
+def _is_remote(argument: str) -> bool:
+    return argument == STDIN or "://" in argument
 
 
 def _found(argument: str) -> Iterator[str]:
@@ -89,7 +96,7 @@ def _found(argument: str) -> Iterator[str]:
 
 
 def _identity(source: str) -> str:
-    return source if source == STDIN or "://" in source else str(Path(source).resolve())
+    return source if _is_remote(source) else str(Path(source).resolve())
 
 
 def _named(sources: Sequence[str]) -> list[Recording]:
