@@ -45,7 +45,7 @@ PROJECTED = re.compile(r"mel|conv\d|encoder\.blocks\.\d+|ln_post|cross\.\d+\.(ke
 
 def stages_module() -> ModuleType:
     """The lab's reference code, by its path: the package itself need not be importable here."""
-    path = ROOT / "src/max_whisper/parity/openai_stages.py"
+    path = ROOT / "src/max_whisper/parity/references/openai_stages.py"
     spec = importlib.util.spec_from_file_location("openai_stages", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,7 +1,7 @@
 """Whisper in plain numpy: a second opinion that needs nothing installed.
 
 Written for reading and for planting faults, not for speed: every intermediate array passes
-through a ``see`` function under the stage names of :mod:`max_whisper.parity.openai_stages`, which
+through a ``see`` function under the stage names of :mod:`max_whisper.parity.references.openai_stages`, which
 may keep it or put another in its place. It also serves as a
 :class:`~max_whisper.decoding.runtime.Runtime` (see :mod:`max_whisper.parity.numpy_runtime`).
 """
@@ -113,12 +113,18 @@ class NumpyWhisper:
             for name, array in checkpoint.tensors.items()
         }
 
-    def _linear(self, name: str, x: Array) -> Array:
+    def weight(self, name: str) -> Array:
+        """A tensor in float32."""
+        return self._weights[name]
+
+    def linear(self, name: str, x: Array) -> Array:
+        """``x @ W.T + b``; the key projections have no bias."""
         y: Array = x @ self._weights[f"{name}.weight"].T
         bias = self._weights.get(f"{name}.bias")
         return y if bias is None else y + bias
 
-    def _norm(self, name: str, x: Array) -> Array:
+    def norm(self, name: str, x: Array) -> Array:
+        """Layer norm over the channels."""
         centred = x - x.mean(axis=-1, keepdims=True)
         scale = 1.0 / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + np.float32(1e-5))
         normed: Array = centred * scale * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
@@ -127,7 +133,7 @@ class NumpyWhisper:
     def _gelu(self, x: Array) -> Array:
         return gelu(x, tanh=self.variation.tanh_gelu)
 
-    def _convolution(self, name: str, x: Array, stride: int) -> Array:
+    def convolution(self, name: str, x: Array, stride: int) -> Array:
         """(frames, in) to (frames / stride, out), three wide, one frame of zeros at each end."""
         weight, frames = self._weights[f"{name}.weight"], len(x)
         padded = np.pad(x, ((1, 1), (0, 0)))
@@ -135,13 +141,13 @@ class NumpyWhisper:
         return np.asarray(taps[0] + taps[1] + taps[2] + self._weights[f"{name}.bias"])
 
     def _mlp(self, prefix: str, x: Array, see: See) -> Array:
-        normed = see(f"{prefix}.mlp_ln", self._norm(f"{prefix}.mlp_ln", x))
-        hidden = see(f"{prefix}.mlp_hidden", self._gelu(self._linear(f"{prefix}.mlp.0", normed)))
-        return see(f"{prefix}.mlp", self._linear(f"{prefix}.mlp.2", hidden))
+        normed = see(f"{prefix}.mlp_ln", self.norm(f"{prefix}.mlp_ln", x))
+        hidden = see(f"{prefix}.mlp_hidden", self._gelu(self.linear(f"{prefix}.mlp.0", normed)))
+        return see(f"{prefix}.mlp", self.linear(f"{prefix}.mlp.2", hidden))
 
     def _project(self, prefix: str, normed: Array, see: See) -> tuple[Array, Array, Array]:
         query, key, value = (
-            see(f"{prefix}.{name}", self._linear(f"{prefix}.attn.{name}", normed))
+            see(f"{prefix}.{name}", self.linear(f"{prefix}.attn.{name}", normed))
             for name in ("query", "key", "value")
         )
         return query, key, value
@@ -150,26 +156,26 @@ class NumpyWhisper:
         """The encoder: (n_mels, 2 * n_audio_ctx) log-mel to (n_audio_ctx, n_audio_state)."""
         x = see("mel", np.ascontiguousarray(mel.T))
         for name, stride in (("conv1", 1), ("conv2", 2)):
-            x = see(f"{name}.linear", self._convolution(f"encoder.{name}", x, stride))
+            x = see(f"{name}.linear", self.convolution(f"encoder.{name}", x, stride))
             x = see(name, self._gelu(x))
         x = see("encoder.input", x + see("positions", self._weights["encoder.positional_embedding"]))
         for i in range(self.dims.n_audio_layer):
             prefix = f"encoder.blocks.{i}"
-            normed = see(f"{prefix}.attn_ln", self._norm(f"{prefix}.attn_ln", x))
+            normed = see(f"{prefix}.attn_ln", self.norm(f"{prefix}.attn_ln", x))
             query, key, value = self._project(prefix, normed, see)
             mixed = see(
                 f"{prefix}.attention", attention(query, key, value, self.dims.n_audio_head, allowed=None)
             )
-            x = x + see(f"{prefix}.out", self._linear(f"{prefix}.attn.out", mixed))
+            x = x + see(f"{prefix}.out", self.linear(f"{prefix}.attn.out", mixed))
             x = see(prefix, x + self._mlp(prefix, x, see))
-        return see("ln_post", self._norm("encoder.ln_post", x) if self.variation.ln_post else x)
+        return see("ln_post", self.norm("encoder.ln_post", x) if self.variation.ln_post else x)
 
     def cross(self, features: Array, see: See = unseen) -> list[tuple[Array, Array]]:
         """Every decoder layer's cross-attention keys and values of one encoded window."""
         pairs = []
         for i in range(self.dims.n_text_layer):
             key, value = (
-                see(f"cross.{i}.{name}", self._linear(f"decoder.blocks.{i}.cross_attn.{name}", features))
+                see(f"cross.{i}.{name}", self.linear(f"decoder.blocks.{i}.cross_attn.{name}", features))
                 for name in ("key", "value")
             )
             pairs.append((key, value))
@@ -199,46 +205,35 @@ class NumpyWhisper:
         x = see("decoder.embedding", embedding[tokens] + table[positions])
         for i in range(self.dims.n_text_layer):
             prefix = f"decoder.blocks.{i}"
-            normed = see(f"{prefix}.attn_ln", self._norm(f"{prefix}.attn_ln", x))
+            normed = see(f"{prefix}.attn_ln", self.norm(f"{prefix}.attn_ln", x))
             query, key, value = self._project(prefix, normed, see)
             mixed = see(f"{prefix}.attention", attend(i, query, key, value))
-            x = x + see(f"{prefix}.out", self._linear(f"{prefix}.attn.out", mixed))
-            normed = see(f"{prefix}.cross_attn_ln", self._norm(f"{prefix}.cross_attn_ln", x))
-            query = see(f"{prefix}.cross_query", self._linear(f"{prefix}.cross_attn.query", normed))
+            x = x + see(f"{prefix}.out", self.linear(f"{prefix}.attn.out", mixed))
+            normed = see(f"{prefix}.cross_attn_ln", self.norm(f"{prefix}.cross_attn_ln", x))
+            query = see(f"{prefix}.cross_query", self.linear(f"{prefix}.cross_attn.query", normed))
             mixed = see(f"{prefix}.cross_attention", cross_attend(i, query))
-            x = x + see(f"{prefix}.cross_out", self._linear(f"{prefix}.cross_attn.out", mixed))
+            x = x + see(f"{prefix}.cross_out", self.linear(f"{prefix}.cross_attn.out", mixed))
             x = see(prefix, x + self._mlp(prefix, x, see))
-        return see("ln", self._norm("decoder.ln", x))
+        return see("ln", self.norm("decoder.ln", x))
 
     def logits(self, hidden: Array) -> Array:
         """(N, n_vocab) scores of normed hidden states."""
         return np.asarray(hidden @ self._weights["decoder.token_embedding.weight"].T)
 
-    def stages(
-        self,
-        mel: Array,
-        tokens: Sequence[int],
-        *,
-        features: Array | None = None,
-        grafts: dict[str, Array] | None = None,
-    ) -> dict[str, Array]:
+    def stages(self, mel: Array, tokens: Sequence[int]) -> dict[str, Array]:
         """Every stage of one pass over one window and a given sequence of tokens.
 
         Args:
             mel: (n_mels, 2 * n_audio_ctx) log-mel.
             tokens: Ids, start-of-transcript first.
-            features: What the decoder attends to in place of the encoder's output.
-            grafts: Arrays put in place of the stages that they are named for.
         """
         kept: dict[str, Array] = {}
-        replacements = grafts or {}
 
         def see(name: str, array: Array) -> Array:
-            kept[name] = replacements.get(name, array)
-            return kept[name]
+            kept[name] = array
+            return array
 
-        encoded = self.encode(mel, see)
-        pairs = self.cross(encoded if features is None else features, see)
+        pairs = self.cross(self.encode(mel, see), see)
         count, heads = len(tokens), self.dims.n_text_head
         mask = np.tril(np.ones((count, count), dtype=np.bool_)) if self.variation.causal else None
         hidden = self.decode(

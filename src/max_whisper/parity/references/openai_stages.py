@@ -34,12 +34,13 @@ from typing import Any
 import numpy as np
 
 
-def load(path: str | Path) -> Any:
-    """Loads a float32 ``whisper.model.Whisper`` on the CPU.
+def load(path: str | Path, device: str = "cpu") -> Any:
+    """Loads a float32 ``whisper.model.Whisper``.
 
     Args:
         path: An OpenAI ``.pt`` file, or an ``.npz`` with the state dict's arrays and, under
             ``__dims__``, the dimensions as JSON text.
+        device: PyTorch's name of it.
     """
     import torch
     import whisper
@@ -47,7 +48,7 @@ def load(path: str | Path) -> Any:
 
     path = Path(path)
     if path.suffix != ".npz":
-        return whisper.load_model(str(path), device="cpu").float()
+        return whisper.load_model(str(path), device=device).float()
     with np.load(path, allow_pickle=False) as arrays:
         dims = ModelDimensions(**json.loads(str(arrays["__dims__"])))
         state = {
@@ -57,7 +58,7 @@ def load(path: str | Path) -> Any:
         }
     model = Whisper(dims)
     model.load_state_dict(state)
-    return model.eval()
+    return model.eval().to(device)
 
 
 def _watch_block(block: Any, prefix: str, keep: Any) -> list[Any]:
@@ -87,17 +88,13 @@ def _watch_block(block: Any, prefix: str, keep: Any) -> list[Any]:
     return hooks
 
 
-def capture(
-    model: Any, mel: Any, tokens: Any, *, features: Any = None, grafts: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def capture(model: Any, mel: Any, tokens: Any, *, grafts: dict[str, Any] | None = None) -> dict[str, Any]:
     """Runs the model once and returns the arrays of every stage.
 
     Args:
         model: A ``whisper.model.Whisper`` on the CPU in float32.
         mel: (n_mels, 2 * n_audio_ctx) float32 log-mel window.
         tokens: Token ids that the decoder is fed, start-of-transcript first.
-        features: Where given, (n_audio_ctx, n_audio_state) float32 that the decoder attends to in
-            place of the encoder's output (which is returned as ``ln_post`` all the same).
         grafts: Arrays, (positions, channels), put in place of any stage that is a module's output
             (``encoder.blocks.{i}``, ``ln_post``, ``cross.{i}.key``, ...) or of ``encoder.input``.
     """
@@ -153,8 +150,6 @@ def capture(
         with torch.no_grad():
             window = torch.from_numpy(np.ascontiguousarray(mel, dtype=np.float32))[None]
             encoded = encoder(window)
-            if features is not None:
-                encoded = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))[None]
             ids = torch.tensor([list(map(int, tokens))], dtype=torch.long)
             stages["logits"] = decoder(ids, encoded)[0].numpy()
     finally:
