@@ -175,10 +175,8 @@ class _Run:
 
 
 def _check_word_flags(args: dict[str, Any]) -> None:
-    if args["word_timestamps"]:
-        raise OptionError("--word_timestamps True: this version has no word timestamps yet")
     for name in WORD_FLAGS:
-        if args[name]:
+        if args[name] and not args["word_timestamps"]:
             raise OptionError(f"--{name} requires --word_timestamps True")
     if args["max_line_count"] and not args["max_line_width"]:
         _warn("--max_line_count has no effect without --max_line_width")

@@ -22,7 +22,7 @@ from max_whisper.command import flags
 from max_whisper.command.inputs import recordings
 from max_whisper.errors import CheckpointError
 from max_whisper.transcribe.options import TranscribeOptions
-from max_whisper.transcribe.segments import Event, Language, Progress, Segment, Transcript
+from max_whisper.transcribe.segments import Event, Language, Progress, Segment, Transcript, Word
 
 ROOT = Path(__file__).parent.parent.parent
 JFK = ROOT / "tests" / "data" / "jfk.flac"
@@ -48,7 +48,11 @@ class FakeModel:
         self.options.append(options)
         if options.decoding.language is None:
             yield Language("de", 0.9)
-        segment = Segment(0, 0, 0.0, 1.5, f" {samples.size} samples", (1, 2), 0.0, -0.5, 1.0, 0.1)
+        words = (Word(f" {samples.size}", 0.0, 1.0, 0.9), Word(" samples", 1.0, 1.5, 0.9))
+        segment = Segment(
+            *(0, 0, 0.0, 1.5, f" {samples.size} samples", (1, 2), 0.0, -0.5, 1.0, 0.1),
+            words=words if options.word_timestamps else None,
+        )
         yield Progress(0, 100)
         yield segment
         yield Progress(100, 100)
@@ -121,6 +125,29 @@ def test_every_flag_arrives(model: FakeModel) -> None:
     assert not options.condition_on_previous_text
     assert options.clips == (1, 2)
     assert [path.name for path in Path("out").iterdir()] == ["jfk.json"]
+
+
+def test_words(model: FakeModel, capsys: pytest.CaptureFixture[str]) -> None:
+    given = (
+        "--word_timestamps True --hallucination_silence_threshold 2 "
+        "--prepend_punctuations ( --append_punctuations )"
+    )
+    layout = "--max_line_width 3 --max_line_count 1 --max_words_per_line 4"
+    assert cli.main([str(JFK), "-f", "srt", *given.split(), *layout.split()]) == 0
+    options = model.options[0]
+    assert (options.word_timestamps, options.hallucination_silence_threshold) == (True, 2)
+    assert (options.prepend_punctuations, options.append_punctuations) == ("(", ")")
+    wanted = "1\n00:00:00,000 --> 00:00:01,000\n176000\n\n2\n00:00:01,000 --> 00:00:01,500\nsamples\n\n"
+    assert Path("jfk.srt").read_text() == wanted
+    assert "--max_words_per_line has no effect with --max_line_width" in capsys.readouterr().err
+    assert (
+        cli.main(
+            [str(JFK), "--word_timestamps", "True", "--highlight_words", "True", "--max_line_count", "1"]
+        )
+        == 0
+    )
+    assert "<u>samples</u>" in Path("jfk.vtt").read_text()
+    assert "--max_line_count has no effect without --max_line_width" in capsys.readouterr().err
 
 
 def test_flags_are_openai_whispers() -> None:
@@ -205,7 +232,7 @@ def test_damaged_recording_gives_a_warning(model: FakeModel, capsys: pytest.Capt
         (["a.wav", "--temperature_increment_on_fallback", "0"], "above 0"),
         (["a.wav", "--highlight_words", "True"], "--highlight_words requires --word_timestamps True"),
         (["a.wav", "--max_line_width", "40"], "--max_line_width requires --word_timestamps True"),
-        (["a.wav", "--word_timestamps", "True"], "no word timestamps"),
+        (["a.wav", "--hallucination_silence_threshold", "2"], "requires --word_timestamps True"),
         (["prepare"], "MODEL"),
         (["models", "extra"], "extra"),
     ],
