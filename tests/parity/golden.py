@@ -23,7 +23,7 @@ def load(model: str, clip: str, directory: Path = DATA / "golden") -> dict[str, 
 def audio(clip: str) -> Path:
     """The recording of a clip: ``librivox-0870`` lies in a folder of its own."""
     if clip.startswith("librivox-"):
-        return DATA / "librivox" / f"{clip.removeprefix('librivox-')}.wav"
+        return DATA / "librivox" / f"{clip.removeprefix('librivox-')}.flac"
     return DATA / f"{clip}.flac"
 
 

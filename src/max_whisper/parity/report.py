@@ -106,7 +106,8 @@ def _stages(table: Table) -> list[str]:
     hidden = [row for row in table.rows if row.name not in shown]
     about = (
         f"<h2>Stages</h2><p>Tolerance: {html.escape(str(table.tolerance))} (standard deviations of the "
-        "reference's array, or of the position's channels where greater). Where a stage diverges, its inside is shown.</p>"
+        "reference's array, or of the position's channels where greater). Where a stage "
+        "diverges, its inside is shown.</p>"
     )
     parts = [
         about,
