@@ -325,7 +325,8 @@ def load_model(
         device: Such as "cpu"; None chooses.
         download_root: A folder for downloads in place of the cache folder.
         in_memory: Taken for openai-whisper's sake; weights are mapped, and packed once.
-        precision: How linear layers multiply: "float32", or "auto" for the best on this machine.
+        precision: How linear layers multiply: "float32", "bfloat16" or "int8"; "auto" is float32, the tier
+            that is exact.
         threads: How many threads to compute with; 0 leaves it to the runtime.
         progress: Told how far a download or a first compilation is.
 

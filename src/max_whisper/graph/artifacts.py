@@ -42,12 +42,14 @@ class GraphSpec:
     Attributes:
         kind: A name that :mod:`max_whisper.graph.compile` knows.
         dims: The model's dimensions.
+        precision: The name of a tier of :mod:`max_whisper.graph.precision`.
         device: ``cpu``, or ``gpu`` with an index.
         probe: Whether every stage is an output.
     """
 
     kind: str
     dims: ModelDimensions
+    precision: str
     device: str = "cpu"
     probe: bool = False
 
@@ -66,7 +68,7 @@ class GraphSpec:
     def path(self) -> Path:
         """Where the artifact lies."""
         probe = "-probe" if self.probe else ""
-        return cache_folder() / "artifacts" / f"{self.kind}{probe}-{self.key[:24]}.mef"
+        return cache_folder() / "artifacts" / f"{self.kind}-{self.precision}{probe}-{self.key[:24]}.mef"
 
     def to_json(self) -> str:
         """For another process; see :func:`from_json`."""

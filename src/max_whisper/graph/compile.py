@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from max.driver import CPU, Device
@@ -12,19 +13,21 @@ from max_whisper.errors import DeviceError
 from max_whisper.graph.artifacts import GraphSpec
 from max_whisper.graph.decoder import alignment_graph, decoder_graph
 from max_whisper.graph.encoder import attend_graph, encoder_graph
+from max_whisper.graph.precision import PRECISIONS
 
 
 def build(spec: GraphSpec) -> tuple[Graph, list[str]]:
     """The graph of ``spec`` and the names of the stages that follow its proper outputs."""
     device = DeviceRef.from_device(open_device(spec.device))
+    precision = PRECISIONS[spec.precision]
     if spec.kind == "encoder":
-        graph, stages = encoder_graph(spec.dims, device, probe=spec.probe)
+        graph, stages = encoder_graph(spec.dims, device, precision, probe=spec.probe)
         return graph, stages.names()
     if spec.kind == "decoder":
-        graph, stages = decoder_graph(spec.dims, device, probe=spec.probe)
+        graph, stages = decoder_graph(spec.dims, device, precision, probe=spec.probe)
         return graph, stages.names()
     plain = {"attend": attend_graph, "alignment": alignment_graph}
-    return plain[spec.kind](spec.dims, device), []
+    return plain[spec.kind](spec.dims, device, precision), []
 
 
 def open_device(name: str) -> Device:
@@ -47,6 +50,11 @@ def main() -> None:
     session = InferenceSession(devices=[open_device(spec.device)])
     graph, _ = build(spec)
     session.compile(graph).export_mef(sys.argv[2])
+    # The compiler's threads are not always joined when the interpreter ends, which then aborts;
+    # the artifact is complete by now.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -11,28 +11,32 @@ from max.graph import BufferType, BufferValue, DeviceRef, Graph, TensorType, Ten
 
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.graph.encoder import cross_cache_type, one_int
-from max_whisper.graph.layers import KERNELS, PANEL, Layers, panels
+from max_whisper.graph.layers import KERNELS, Layers
+from max_whisper.graph.precision import Precision
 from max_whisper.graph.stages import Stages
 
 LIMITS = 8  # integers a constraint is told in, as in kernels/candidates.mojo
 
 
-def decoder_graph(dims: ModelDimensions, device: DeviceRef, *, probe: bool = False) -> tuple[Graph, Stages]:
+def decoder_graph(
+    dims: ModelDimensions, device: DeviceRef, precision: Precision, *, probe: bool = False
+) -> tuple[Graph, Stages]:
     """Tokens and caches -> candidates, logits, and each layer's cross-attention queries.
 
     Outputs: tokens (L, k) int32, logprobs (L, k), watched (L,), logits (L, n_vocab), then one
     (N, state) of queries for each layer; with ``probe``, every other stage follows.
     """
     stages = Stages(probe)
-    with Graph("whisper_decoder", input_types=_inputs(dims, device), custom_extensions=[KERNELS]) as graph:
+    with Graph(
+        "whisper_decoder", input_types=_inputs(dims, device, precision), custom_extensions=[KERNELS]
+    ) as graph:
         tokens, rows, positions, windows, sources, outputs = (value.tensor for value in graph.inputs[:6])
         constraint = [value.tensor for value in graph.inputs[6:10]]
         k, threads = (value.tensor for value in graph.inputs[10:12])
         cache, cross = (value.buffer for value in graph.inputs[12:14])
-        layers = Layers(device, threads)
+        layers = Layers(device, precision, threads)
         width = dims.n_text_state
-        table = layers.weight("decoder.token_embedding.weight", panels(dims.n_vocab), width, PANEL)
-        no_bias = layers.weight("decoder.token_embedding.bias", panels(dims.n_vocab) * PANEL)
+        table = layers.packed("decoder.token_embedding", dims.n_vocab, width)
         positional = layers.weight("decoder.positional_embedding", dims.n_text_ctx, width)
         x = stages.keep("decoder.embedding", layers.embed(tokens, positions, table, positional))
         queries = []
@@ -43,7 +47,7 @@ def decoder_graph(dims: ModelDimensions, device: DeviceRef, *, probe: bool = Fal
             x = block.mlp(x)
             queries.append(query)
         x = stages.keep("ln", layers.layer_norm(layers.gather_rows(x, outputs), "decoder.ln"))
-        logits = layers.logits(x, table, no_bias, dims.n_vocab)
+        logits = layers.logits(x, table, dims.n_vocab)
         chosen = layers.candidates(logits, constraint, k.shape[0])
         graph.output(*chosen, logits, *queries, *stages.values())
     return graph, stages
@@ -105,7 +109,7 @@ class _Block:
         return self.stages.keep(f"{self.name}.{stage}", value)
 
 
-def alignment_graph(dims: ModelDimensions, device: DeviceRef) -> Graph:
+def alignment_graph(dims: ModelDimensions, device: DeviceRef, precision: Precision) -> Graph:
     """Cross-attention scores before the softmax, (heads, N, n_audio_ctx), of chosen heads.
 
     Inputs: queries (n_text_layer, N, n_text_state), heads (count, 2) as (layer, head), window
@@ -115,12 +119,12 @@ def alignment_graph(dims: ModelDimensions, device: DeviceRef) -> Graph:
         TensorType(DType.float32, (dims.n_text_layer, "tokens", dims.n_text_state), device),
         TensorType(DType.int32, ("heads", 2), device),
         one_int(device),
-        cross_cache_type(dims, device),
+        cross_cache_type(dims, device, precision),
         one_int(device),
     ]
     with Graph("whisper_alignment", input_types=types, custom_extensions=[KERNELS]) as graph:
         queries, heads, window = (value.tensor for value in graph.inputs[:3])
-        layers = Layers(device, graph.inputs[4].tensor)
+        layers = Layers(device, precision, graph.inputs[4].tensor)
         scores = layers.alignment(
             graph.inputs[3].buffer,
             queries,
@@ -133,7 +137,7 @@ def alignment_graph(dims: ModelDimensions, device: DeviceRef) -> Graph:
     return graph
 
 
-def _inputs(dims: ModelDimensions, device: DeviceRef) -> list[TensorType | BufferType]:
+def _inputs(dims: ModelDimensions, device: DeviceRef, precision: Precision) -> list[TensorType | BufferType]:
     def ints(*shape: int | str) -> TensorType:
         return TensorType(DType.int32, shape, device)
 
@@ -151,7 +155,7 @@ def _inputs(dims: ModelDimensions, device: DeviceRef) -> list[TensorType | Buffe
         ints("k"),  # only its length counts: an output's size must come from an input's
         one_int(device),
         self_cache_type(dims, device),
-        cross_cache_type(dims, device),
+        cross_cache_type(dims, device, precision),
     ]
 
 

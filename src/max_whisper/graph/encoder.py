@@ -7,10 +7,13 @@ from max.graph import BufferType, BufferValue, DeviceRef, Graph, TensorType, Ten
 
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.graph.layers import KERNELS, Layers, packed_positions
+from max_whisper.graph.precision import Precision
 from max_whisper.graph.stages import Stages
 
 
-def encoder_graph(dims: ModelDimensions, device: DeviceRef, *, probe: bool = False) -> tuple[Graph, Stages]:
+def encoder_graph(
+    dims: ModelDimensions, device: DeviceRef, precision: Precision, *, probe: bool = False
+) -> tuple[Graph, Stages]:
     """Log-mel (n_mels, 2 * n_audio_ctx) -> features, kept as a window of the cross cache.
 
     Inputs: mel, window (1,), cache, threads (1,). Outputs: features (n_audio_ctx,
@@ -18,9 +21,9 @@ def encoder_graph(dims: ModelDimensions, device: DeviceRef, *, probe: bool = Fal
     """
     stages = Stages(probe)
     mel = TensorType(DType.float32, (dims.n_mels, 2 * dims.n_audio_ctx), device)
-    types = [mel, one_int(device), cross_cache_type(dims, device), one_int(device)]
+    types = [mel, one_int(device), cross_cache_type(dims, device, precision), one_int(device)]
     with Graph("whisper_encoder", input_types=types, custom_extensions=[KERNELS]) as graph:
-        layers = Layers(device, graph.inputs[3].tensor)
+        layers = Layers(device, precision, graph.inputs[3].tensor)
         x = _stem(layers, dims, graph.inputs[0].tensor, stages)
         for i in range(dims.n_audio_layer):
             x = _block(layers, dims, x, f"encoder.blocks.{i}", stages)
@@ -30,12 +33,12 @@ def encoder_graph(dims: ModelDimensions, device: DeviceRef, *, probe: bool = Fal
     return graph, stages
 
 
-def attend_graph(dims: ModelDimensions, device: DeviceRef) -> Graph:
+def attend_graph(dims: ModelDimensions, device: DeviceRef, precision: Precision) -> Graph:
     """Given features, kept as a window: inputs features, window (1,), cache, threads (1,)."""
     features = TensorType(DType.float32, (dims.n_audio_ctx, dims.n_audio_state), device)
-    types = [features, one_int(device), cross_cache_type(dims, device), one_int(device)]
+    types = [features, one_int(device), cross_cache_type(dims, device, precision), one_int(device)]
     with Graph("whisper_attend", input_types=types, custom_extensions=[KERNELS]) as graph:
-        layers = Layers(device, graph.inputs[3].tensor)
+        layers = Layers(device, precision, graph.inputs[3].tensor)
         x, window = (value.tensor for value in graph.inputs[:2])
         _keep_window(layers, dims, x, window, graph.inputs[2].buffer, Stages(False))
         graph.output()
@@ -83,12 +86,13 @@ def one_int(device: DeviceRef) -> TensorType:
     return TensorType(DType.int32, (1,), device)
 
 
-def cross_cache_type(dims: ModelDimensions, device: DeviceRef) -> BufferType:
-    """(windows, layers, heads, floats of a head): packed keys, then packed values."""
-    return BufferType(DType.float32, ("windows", *cross_cache_shape(dims)), device)
+def cross_cache_type(dims: ModelDimensions, device: DeviceRef, precision: Precision) -> BufferType:
+    """(windows, layers, heads, words of a head): packed keys, then packed values."""
+    return BufferType(DType.int32, ("windows", *cross_cache_shape(dims, precision)), device)
 
 
-def cross_cache_shape(dims: ModelDimensions) -> tuple[int, int, int]:
+def cross_cache_shape(dims: ModelDimensions, precision: Precision) -> tuple[int, int, int]:
     """The cache's shape for one window."""
     head_size = dims.n_text_state // dims.n_text_head
-    return dims.n_text_layer, dims.n_text_head, 2 * packed_positions(dims.n_audio_ctx) * head_size
+    words = precision.attention_words(2 * packed_positions(dims.n_audio_ctx) * head_size)
+    return dims.n_text_layer, dims.n_text_head, words

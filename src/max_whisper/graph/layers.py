@@ -12,13 +12,9 @@ from pathlib import Path
 from max.dtype import DType
 from max.graph import BufferValue, DeviceRef, Dim, TensorType, TensorValue, Weight, ops
 
+from max_whisper.graph.precision import PANEL, Precision, panels
+
 KERNELS = Path(__file__).parent / "kernels"
-PANEL = 32  # columns in a panel of packed weights, as in kernels/tile.mojo
-
-
-def panels(columns: int) -> int:
-    """How many panels hold that many columns."""
-    return -(-columns // PANEL)
 
 
 def packed_positions(positions: int) -> int:
@@ -31,16 +27,27 @@ class Layers:
 
     Args:
         device: Where the layers are computed.
+        precision: How linear layers and attention multiply.
         threads: The graph's (1,) int32 input that says how many workers a kernel may use.
     """
 
-    def __init__(self, device: DeviceRef, threads: TensorValue) -> None:
+    def __init__(self, device: DeviceRef, precision: Precision, threads: TensorValue) -> None:
         self.device = device
+        self.precision = precision
         self.threads = threads
 
     def weight(self, name: str, *shape: int) -> Weight:
         """A float32 weight, given to ``session.init`` by its name."""
         return Weight(name, DType.float32, shape, self.device)
+
+    def packed(self, name: str, width: int, depth: int) -> tuple[Weight, Weight]:
+        """A packed linear layer's panels and epilogue."""
+        words = (panels(width), self.precision.words(depth), PANEL)
+        epilogue = (self.precision.epilogue_rows, panels(width) * PANEL)
+        return (
+            Weight(f"{name}.weight", DType.int32, words, self.device),
+            self.weight(f"{name}.epilogue", *epilogue),
+        )
 
     def linear(
         self,
@@ -53,22 +60,38 @@ class Layers:
     ) -> TensorValue:
         """``activation(x @ W + b)``, or ``residual + x @ W + b``: (M, K) -> (M, width)."""
         rows, depth = x.shape
-        weight = self.weight(f"{name}.weight", panels(width), int(depth), PANEL)
-        bias = self.weight(f"{name}.bias", panels(width) * PANEL)
+        weight, epilogue = self.packed(name, width, int(depth))
         out = self._type(rows, width)
         if residual is not None:
-            return self._op("linear_residual", [x, weight, bias, residual, self.threads], out)
-        return self._op("linear", [x, weight, bias, self.threads], out, activation=activation)
+            return self._op(
+                "linear_residual",
+                [x, weight, epilogue, residual, self.threads],
+                out,
+                mode=self.precision.linear,
+            )
+        return self._op(
+            "linear",
+            [x, weight, epilogue, self.threads],
+            out,
+            mode=self.precision.linear,
+            activation=activation,
+        )
 
     def conv(
         self, x: TensorValue, name: str, width: int, frames: int, *, stride: int, border: int
     ) -> TensorValue:
         """GELU of a convolution of width 3 over padded frames: -> (frames + 2 * border, width)."""
         depth = 3 * int(x.shape[1])
-        weight = self.weight(f"{name}.weight", panels(width), depth, PANEL)
-        bias = self.weight(f"{name}.bias", panels(width) * PANEL)
+        weight, epilogue = self.packed(name, width, depth)
         out = self._type(frames + 2 * border, width)
-        return self._op("conv", [x, weight, bias, self.threads], out, stride=stride, border=border)
+        return self._op(
+            "conv",
+            [x, weight, epilogue, self.threads],
+            out,
+            mode=self.precision.linear,
+            stride=stride,
+            border=border,
+        )
 
     def pad_frames(self, mel: TensorValue) -> TensorValue:
         """(channels, frames) -> (frames + 2, channels), zero at both ends."""
@@ -85,7 +108,9 @@ class Layers:
     def encoder_attention(self, qkv: TensorValue, heads: int) -> TensorValue:
         """Every position attends to every position: (M, 3 * state) -> (M, state)."""
         out = self._type(qkv.shape[0], int(qkv.shape[1]) // 3)
-        return self._op("encoder_attention", [qkv, self.threads], out, heads=heads)
+        return self._op(
+            "encoder_attention", [qkv, self.threads], out, mode=self.precision.attention, heads=heads
+        )
 
     def keep_cross(
         self, cache: BufferValue, kv: TensorValue, window: TensorValue, layer: int, heads: int
@@ -95,7 +120,7 @@ class Layers:
             "whisper_keep_cross",
             self.device,
             [cache, kv, window, self.threads],
-            parameters={"layer": layer, "heads": heads},
+            parameters={"mode": self.precision.attention, "layer": layer, "heads": heads},
         )
 
     def cross_attention(
@@ -114,6 +139,7 @@ class Layers:
             "cross_attention",
             [cache, queries, windows, self.threads],
             out,
+            mode=self.precision.attention,
             layer=layer,
             heads=heads,
             positions=positions,
@@ -141,20 +167,26 @@ class Layers:
         )
 
     def embed(
-        self, tokens: TensorValue, positions: TensorValue, table: Weight, positional: Weight
+        self,
+        tokens: TensorValue,
+        positions: TensorValue,
+        table: tuple[Weight, Weight],
+        positional: Weight,
     ) -> TensorValue:
-        """Token plus position embedding: (N,) -> (N, state)."""
+        """Token plus position embedding: (N,) -> (N, state); ``table`` is the output head's."""
         out = self._type(tokens.shape[0], int(positional.shape[1]))
-        return self._op("embed", [tokens, positions, table, positional], out)
+        inputs = [tokens, positions, *table, positional]
+        return self._op("embed", inputs, out, mode=self.precision.linear)
 
     def gather_rows(self, x: TensorValue, indices: TensorValue) -> TensorValue:
         """``x[indices]``."""
         return self._op("gather_rows", [x, indices], self._type(indices.shape[0], int(x.shape[1])))
 
-    def logits(self, x: TensorValue, table: Weight, bias: Weight, width: int) -> TensorValue:
-        """The tied output head: (L, state) -> (L, n_vocab)."""
+    def logits(self, x: TensorValue, table: tuple[Weight, Weight], width: int) -> TensorValue:
+        """The output head, tied to the embedding: (L, state) -> (L, n_vocab)."""
+        out = self._type(x.shape[0], width)
         return self._op(
-            "linear", [x, table, bias, self.threads], self._type(x.shape[0], width), activation="none"
+            "linear", [x, *table, self.threads], out, mode=self.precision.linear, activation="none"
         )
 
     def candidates(self, logits: TensorValue, constraint: Sequence[TensorValue], k: Dim) -> list[TensorValue]:
@@ -186,7 +218,8 @@ class Layers:
         shape = (heads.shape[0], queries.shape[1], positions)
         out = TensorType(DType.float32, shape, self.device)
         inputs = [cache, queries, heads, window, self.threads]
-        return self._inplace("alignment", inputs, out, positions=positions, head_count=head_count)
+        mode = self.precision.attention
+        return self._inplace("alignment", inputs, out, mode=mode, positions=positions, head_count=head_count)
 
     def _type(self, rows: Dim | int, columns: Dim | int) -> TensorType:
         return TensorType(DType.float32, (rows, columns), self.device)

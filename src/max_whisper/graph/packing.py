@@ -1,4 +1,4 @@
-"""Checkpoint arrays -> what the kernels read: fused, transposed, in panels of 32 columns."""
+"""Checkpoint arrays -> what the kernels read: fused, transposed, in the words of a precision."""
 
 from __future__ import annotations
 
@@ -9,31 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.checkpoints.checkpoint import Checkpoint, ModelDimensions
-from max_whisper.graph.layers import PANEL, panels
+from max_whisper.graph.precision import Precision
 
-Array = NDArray[np.float32]
-
-
-def pack_panels(weight: NDArray[np.generic]) -> Array:
-    """A linear weight (out, in) -> (ceil(out / 32), in, 32) float32, padded with zeros."""
-    out, depth = weight.shape
-    padded = np.zeros((panels(out) * PANEL, depth), np.float32)
-    padded[:out] = weight
-    return np.ascontiguousarray(padded.reshape(-1, PANEL, depth).transpose(0, 2, 1))
-
-
-def pack_bias(bias: NDArray[np.generic]) -> Array:
-    """A bias (out,) padded with zeros to whole panels, float32."""
-    padded = np.zeros(panels(len(bias)) * PANEL, np.float32)
-    padded[: len(bias)] = bias
-    return padded
+Array = NDArray[np.int32] | NDArray[np.float32]
 
 
 class Packer:
     """Packs one part of a checkpoint under the names that its graph asks for."""
 
-    def __init__(self, tensors: Mapping[str, NDArray[np.generic[Any]]]) -> None:
+    def __init__(self, tensors: Mapping[str, NDArray[Any]], precision: Precision) -> None:
         self.tensors = tensors
+        self.precision = precision
         self.packed: dict[str, Array] = {}
 
     def plain(self, name: str) -> None:
@@ -52,14 +38,13 @@ class Packer:
             self.tensors.get(f"{part}.bias", np.zeros(len(weight), np.float32))
             for part, weight in zip(parts or (name,), weights)
         ]
-        self.packed[f"{name}.weight"] = pack_panels(np.concatenate(weights))
-        self.packed[f"{name}.bias"] = pack_bias(np.concatenate(biases))
+        self._pack(name, np.concatenate(weights), np.concatenate(biases))
 
     def conv(self, name: str) -> None:
         """A convolution (out, in, 3) as a linear layer over three neighbouring frames."""
         weight = self.tensors[f"{name}.weight"]
-        self.packed[f"{name}.weight"] = pack_panels(weight.transpose(0, 2, 1).reshape(len(weight), -1))
-        self.packed[f"{name}.bias"] = pack_bias(self.tensors[f"{name}.bias"])
+        rows = weight.transpose(0, 2, 1).reshape(len(weight), -1)
+        self._pack(name, rows, self.tensors[f"{name}.bias"])
 
     def attention(self, name: str) -> None:
         """Self-attention: query, key and value fused, and the output projection."""
@@ -71,10 +56,13 @@ class Packer:
         self.linear(f"{name}.0")
         self.linear(f"{name}.2")
 
+    def _pack(self, name: str, weight: NDArray[Any], bias: NDArray[Any]) -> None:
+        self.packed[f"{name}.weight"], self.packed[f"{name}.epilogue"] = self.precision.pack(weight, bias)
 
-def pack_encoder(checkpoint: Checkpoint) -> dict[str, Array]:
+
+def pack_encoder(checkpoint: Checkpoint, precision: Precision) -> dict[str, Array]:
     """The encoder graph's weights."""
-    packer = Packer(checkpoint.tensors)
+    packer = Packer(checkpoint.tensors, precision)
     packer.conv("encoder.conv1")
     packer.conv("encoder.conv2")
     packer.plain("encoder.positional_embedding")
@@ -88,19 +76,19 @@ def pack_encoder(checkpoint: Checkpoint) -> dict[str, Array]:
     return packer.packed
 
 
-def pack_cross(checkpoint: Checkpoint) -> dict[str, Array]:
+def pack_cross(checkpoint: Checkpoint, precision: Precision) -> dict[str, Array]:
     """The cross-attention keys' and values' weights."""
-    packer = Packer(checkpoint.tensors)
+    packer = Packer(checkpoint.tensors, precision)
     for i in range(checkpoint.dims.n_text_layer):
         block = f"decoder.blocks.{i}.cross_attn"
         packer.linear(f"{block}.kv", f"{block}.key", f"{block}.value")
     return packer.packed
 
 
-def pack_decoder(checkpoint: Checkpoint) -> dict[str, Array]:
+def pack_decoder(checkpoint: Checkpoint, precision: Precision) -> dict[str, Array]:
     """The decoder graph's weights."""
     dims: ModelDimensions = checkpoint.dims
-    packer = Packer(checkpoint.tensors)
+    packer = Packer(checkpoint.tensors, precision)
     packer.linear("decoder.token_embedding")
     packer.plain("decoder.positional_embedding")
     for i in range(dims.n_text_layer):

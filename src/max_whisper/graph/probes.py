@@ -21,6 +21,7 @@ from max_whisper.graph.artifacts import GraphSpec, Progress, load_graphs
 from max_whisper.graph.compile import build, open_device
 from max_whisper.graph.constraints import ConstraintArrays
 from max_whisper.graph.encoder import cross_cache_shape
+from max_whisper.graph.precision import choose_precision
 from max_whisper.graph.runtime import available_cores, weights
 
 Floats = NDArray[np.float32]
@@ -32,6 +33,7 @@ def probe(
     tokens: Sequence[int],
     *,
     device: str = "cpu",
+    precision: str = "float32",
     progress: Progress | None = None,
 ) -> dict[str, Floats]:
     """Runs one window and returns every stage, (positions, channels) float32 each.
@@ -41,6 +43,7 @@ def probe(
         mel: (n_mels, 2 * n_audio_ctx) float32.
         tokens: The decoder's input, taken in one pass from position 0.
         device: Where to run.
+        precision: The tier that multiplies.
         progress: Told of compilation.
 
     Returns:
@@ -52,13 +55,16 @@ def probe(
         same names and ``.cross_attn_ln``, ``.cross_query``, ``.cross_attention``, ``.cross_out``;
         ``ln`` and ``logits``.
     """
-    specs = [GraphSpec(kind, checkpoint.dims, device, probe=True) for kind in ("encoder", "decoder")]
+    tier = choose_precision(precision)
+    specs = [
+        GraphSpec(kind, checkpoint.dims, tier.name, device, probe=True) for kind in ("encoder", "decoder")
+    ]
     opened = open_device(device)
     session = InferenceSession(devices=[opened])
-    registry = weights(checkpoint)
+    registry = weights(checkpoint, tier)
     models = [session.init(graph, weights_registry=registry) for graph in load_graphs(specs, progress)]
     names = [build(spec)[1] for spec in specs]
-    cross = Buffer(DType.float32, (1, *cross_cache_shape(checkpoint.dims)), opened)
+    cross = Buffer(DType.int32, (1, *cross_cache_shape(checkpoint.dims, tier)), opened)
     threads = _ints([available_cores()])
 
     _, *outputs = models[0].execute(

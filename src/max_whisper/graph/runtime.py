@@ -26,9 +26,8 @@ from max_whisper.graph.compile import open_device
 from max_whisper.graph.constraints import ConstraintArrays
 from max_whisper.graph.encoder import cross_cache_shape
 from max_whisper.graph.packing import pack_cross, pack_decoder, pack_encoder
+from max_whisper.graph.precision import Precision, choose_precision
 from max_whisper.graph.store import Arrays, packed_weights
-
-PRECISIONS = ("auto", "float32")
 
 
 @dataclass(frozen=True)
@@ -62,17 +61,17 @@ class MaxRuntime:
         decoder: CompiledModel,
         *,
         device_name: str,
-        precision: str,
+        precision: Precision,
         threads: int,
     ) -> None:
         """Use :func:`load_runtime`."""
         self._dims = checkpoint.dims
-        self.precision = precision
+        self._precision = precision
         self.device_name = device_name
         self._device = device
         self._session = InferenceSession(devices=[device])
         # MAX reads weights where they lie: they must outlive the models.
-        self._weights = weights(checkpoint)
+        self._weights = weights(checkpoint, precision)
         self._encoder = self._session.init(encoder, weights_registry=self._weights)
         self._decoder = self._session.init(decoder, weights_registry=self._weights)
         self._rare: dict[str, Model] = {}
@@ -86,6 +85,11 @@ class MaxRuntime:
     def dims(self) -> ModelDimensions:
         """The model's dimensions."""
         return self._dims
+
+    @property
+    def precision(self) -> str:
+        """The tier's name."""
+        return self._precision.name
 
     def reserve(self, rows: int, windows: int) -> None:
         """Makes room for at least that many cache rows and windows; what they held is lost."""
@@ -161,7 +165,7 @@ class MaxRuntime:
     def _rarely(self, kind: str) -> Model:
         """A graph that few need, loaded when one does."""
         if kind not in self._rare:
-            (graph,) = load_graphs([GraphSpec(kind, self._dims, self.device_name)])
+            (graph,) = load_graphs([GraphSpec(kind, self._dims, self.precision, self.device_name)])
             self._rare[kind] = self._session.init(graph, weights_registry=self._weights)
         return self._rare[kind]
 
@@ -171,7 +175,7 @@ class MaxRuntime:
         return Buffer(DType.float32, shape, self._device)
 
     def _new_cross(self, windows: int) -> Buffer:
-        return Buffer(DType.float32, (windows, *cross_cache_shape(self._dims)), self._device)
+        return Buffer(DType.int32, (windows, *cross_cache_shape(self._dims, self._precision)), self._device)
 
     @staticmethod
     def _window(window: int) -> Buffer:
@@ -199,7 +203,7 @@ def load_runtime(
     Args:
         checkpoint: The model.
         device: ``cpu`` (None: the best there is).
-        precision: ``auto`` or ``float32``.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``int8``.
         threads: Workers of a kernel; 0 takes one for each processor core.
         progress: Told of compilation.
 
@@ -208,13 +212,12 @@ def load_runtime(
         DeviceError: If there is no such device.
         ArtifactError: If a graph cannot be compiled or kept.
     """
-    if precision not in PRECISIONS:
-        raise OptionError(f"unknown precision {precision!r}: this version has {', '.join(PRECISIONS)}")
+    tier = choose_precision(precision)
     if threads < 0:
         raise OptionError(f"the number of threads is {threads}: it must be 0 (all cores) or more")
     name = device or "cpu"
     opened = open_device(name)
-    specs = [GraphSpec(kind, checkpoint.dims, name) for kind in ("encoder", "decoder")]
+    specs = [GraphSpec(kind, checkpoint.dims, tier.name, name) for kind in ("encoder", "decoder")]
     encoder, decoder = load_graphs(specs, progress)
     return MaxRuntime(
         checkpoint,
@@ -222,7 +225,7 @@ def load_runtime(
         encoder,
         decoder,
         device_name=name,
-        precision="float32",
+        precision=tier,
         threads=threads or available_cores(),
     )
 
@@ -234,11 +237,11 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def weights(checkpoint: Checkpoint) -> Arrays:
-    """All graphs' weights, packed."""
+def weights(checkpoint: Checkpoint, precision: Precision) -> Arrays:
+    """All graphs' weights, packed for a precision."""
     parts = {"encoder": pack_encoder, "cross": pack_cross, "decoder": pack_decoder}
     packed: Arrays = {}
     for part, pack in parts.items():
-        name = f"{part}-float32"
-        packed |= packed_weights(checkpoint.fingerprint, name, functools.partial(pack, checkpoint))
+        name = f"{part}-{precision.name}"
+        packed |= packed_weights(checkpoint.fingerprint, name, functools.partial(pack, checkpoint, precision))
     return packed

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from max_whisper.checkpoints import cache_folder
 
-FORMAT = 1  # raised whenever packing changes
+FORMAT = 2  # raised whenever packing changes
 ALIGNMENT = 64
 
-Arrays = dict[str, NDArray[np.float32]]
+Arrays = dict[str, NDArray[np.int32] | NDArray[np.float32]]
 
 
 def packed_weights(fingerprint: str, part: str, pack: Callable[[], Arrays]) -> Arrays:
@@ -53,20 +53,20 @@ def _read(path: Path) -> Arrays:
             raise ValueError(f"{path} was changed")
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     return {
-        name: np.frombuffer(content, np.float32, int(np.prod(shape)), offset).reshape(shape)
-        for name, (offset, shape) in record["arrays"].items()
+        name: np.frombuffer(content, dtype, int(np.prod(shape)), offset).reshape(shape)
+        for name, (offset, shape, dtype) in record["arrays"].items()
     }
 
 
-def _write(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    places: dict[str, tuple[int, tuple[int, ...]]] = {}
+    places: dict[str, tuple[int, tuple[int, ...], str]] = {}
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".packing-") as folder:
         fresh, record = Path(folder) / path.name, Path(folder) / "record"
         with fresh.open("wb") as file:
             for name, array in arrays.items():
                 file.seek(-file.tell() % ALIGNMENT, os.SEEK_CUR)
-                places[name] = (file.tell(), array.shape)
+                places[name] = (file.tell(), array.shape, str(array.dtype))
                 file.write(np.ascontiguousarray(array).data)
         fresh.replace(path)
         with path.open("rb") as file:

@@ -2,7 +2,7 @@
 
 from .candidates import candidates
 from .attention import alignment, cross_attention, encoder_attention, pack_head, self_attention
-from .linear import linear
+from .linear import Layer, linear
 from .pointwise import embed, layer_norm, pad_frames
 from .tile import F32
 
@@ -33,26 +33,28 @@ struct Linear:
 
     @staticmethod
     def execute[
-        target: StaticString, activation: StaticString
+        target: StaticString, mode: StaticString, activation: StaticString
     ](
         result: OutputTensor[dtype=f32, rank=2, ...],
         x: InputTensor[dtype=f32, rank=2, ...],
-        weight: InputTensor[dtype=f32, rank=3, ...],
-        bias: InputTensor[dtype=f32, rank=1, ...],
+        weight: InputTensor[dtype=i32, rank=3, ...],
+        epilogue: InputTensor[dtype=f32, rank=2, ...],
         threads: InputTensor[dtype=i32, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
         var K = Int(x.dim_size(1))
-        linear[activation, False](
+        linear[mode, activation, False](
             untracked(result.unsafe_ptr()),
             untracked(x.unsafe_ptr()),
             K,
-            untracked(weight.unsafe_ptr()),
-            untracked(bias.unsafe_ptr()),
+            Layer(
+                untracked(weight.unsafe_ptr()),
+                untracked(epilogue.unsafe_ptr()),
+                Int(result.dim_size(1)),
+                K,
+            ),
             untracked(x.unsafe_ptr()),
             Int(result.dim_size(0)),
-            Int(result.dim_size(1)),
-            K,
             count(threads),
         )
 
@@ -63,27 +65,29 @@ struct LinearResidual:
 
     @staticmethod
     def execute[
-        target: StaticString
+        target: StaticString, mode: StaticString
     ](
         result: OutputTensor[dtype=f32, rank=2, ...],
         x: InputTensor[dtype=f32, rank=2, ...],
-        weight: InputTensor[dtype=f32, rank=3, ...],
-        bias: InputTensor[dtype=f32, rank=1, ...],
+        weight: InputTensor[dtype=i32, rank=3, ...],
+        epilogue: InputTensor[dtype=f32, rank=2, ...],
         residual: InputTensor[dtype=f32, rank=2, ...],
         threads: InputTensor[dtype=i32, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
         var K = Int(x.dim_size(1))
-        linear["none", True](
+        linear[mode, "none", True](
             untracked(result.unsafe_ptr()),
             untracked(x.unsafe_ptr()),
             K,
-            untracked(weight.unsafe_ptr()),
-            untracked(bias.unsafe_ptr()),
+            Layer(
+                untracked(weight.unsafe_ptr()),
+                untracked(epilogue.unsafe_ptr()),
+                Int(result.dim_size(1)),
+                K,
+            ),
             untracked(residual.unsafe_ptr()),
             Int(result.dim_size(0)),
-            Int(result.dim_size(1)),
-            K,
             count(threads),
         )
 
@@ -98,12 +102,12 @@ struct Conv:
 
     @staticmethod
     def execute[
-        target: StaticString, stride: Int, border: Int
+        target: StaticString, mode: StaticString, stride: Int, border: Int
     ](
         result: OutputTensor[dtype=f32, rank=2, ...],
         x: InputTensor[dtype=f32, rank=2, ...],
-        weight: InputTensor[dtype=f32, rank=3, ...],
-        bias: InputTensor[dtype=f32, rank=1, ...],
+        weight: InputTensor[dtype=i32, rank=3, ...],
+        epilogue: InputTensor[dtype=f32, rank=2, ...],
         threads: InputTensor[dtype=i32, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
@@ -115,16 +119,18 @@ struct Conv:
             for i in range(border * state):
                 start[unsafe_offset=i] = 0
                 start[unsafe_offset=(frames + border) * state + i] = 0
-        linear["gelu", False](
+        linear[mode, "gelu", False](
             start.unsafe_offset(border * state),
             untracked(x.unsafe_ptr()),
             stride * channels,
-            untracked(weight.unsafe_ptr()),
-            untracked(bias.unsafe_ptr()),
+            Layer(
+                untracked(weight.unsafe_ptr()),
+                untracked(epilogue.unsafe_ptr()),
+                state,
+                3 * channels,
+            ),
             untracked(x.unsafe_ptr()),
             frames,
-            state,
-            3 * channels,
             count(threads),
         )
 
@@ -176,14 +182,14 @@ struct EncoderAttention:
 
     @staticmethod
     def execute[
-        target: StaticString, heads: Int
+        target: StaticString, mode: StaticString, heads: Int
     ](
         result: OutputTensor[dtype=f32, rank=2, ...],
         qkv: InputTensor[dtype=f32, rank=2, ...],
         threads: InputTensor[dtype=i32, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
-        encoder_attention(
+        encoder_attention[mode](
             untracked(result.unsafe_ptr()),
             untracked(qkv.unsafe_ptr()),
             Int(qkv.dim_size(0)),
@@ -199,9 +205,9 @@ struct KeepCross:
 
     @staticmethod
     def execute[
-        target: StaticString, layer: Int, heads: Int
+        target: StaticString, mode: StaticString, layer: Int, heads: Int
     ](
-        cache: MutableInputTensor[dtype=f32, rank=4, ...],
+        cache: MutableInputTensor[dtype=i32, rank=4, ...],
         kv: InputTensor[dtype=f32, rank=2, ...],
         window: InputTensor[dtype=i32, rank=1, ...],
         threads: InputTensor[dtype=i32, rank=1, ...],
@@ -218,7 +224,7 @@ struct KeepCross:
 
         def worker(t: Int) raises {imm}:
             for head in range(t, heads, workers):
-                pack_head(
+                pack_head[mode](
                     target_ptr.unsafe_offset(head * head_size),
                     source.unsafe_offset(head * D),
                     source.unsafe_offset(state + head * D),
@@ -237,17 +243,17 @@ struct CrossAttention:
 
     @staticmethod
     def execute[
-        target: StaticString, layer: Int, heads: Int, positions: Int
+        target: StaticString, mode: StaticString, layer: Int, heads: Int, positions: Int
     ](
         result: OutputTensor[dtype=f32, rank=2, ...],
-        cache: MutableInputTensor[dtype=f32, rank=4, ...],
+        cache: MutableInputTensor[dtype=i32, rank=4, ...],
         queries: InputTensor[dtype=f32, rank=2, ...],
         windows: InputTensor[dtype=i32, rank=1, ...],
         threads: InputTensor[dtype=i32, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
         var layer_size = heads * Int(cache.dim_size(3))
-        cross_attention(
+        cross_attention[mode](
             untracked(result.unsafe_ptr()),
             untracked(queries.unsafe_ptr()),
             untracked(windows.unsafe_ptr()),
@@ -303,23 +309,26 @@ struct Embed:
 
     @staticmethod
     def execute[
-        target: StaticString
+        target: StaticString, mode: StaticString
     ](
         result: OutputTensor[dtype=f32, rank=2, ...],
         tokens: InputTensor[dtype=i32, rank=1, ...],
         positions: InputTensor[dtype=i32, rank=1, ...],
-        table: InputTensor[dtype=f32, rank=3, ...],
+        table: InputTensor[dtype=i32, rank=3, ...],
+        epilogue: InputTensor[dtype=f32, rank=2, ...],
         positional: InputTensor[dtype=f32, rank=2, ...],
         ctx: DeviceContext,
     ) raises:
-        embed(
+        embed[mode](
             untracked(result.unsafe_ptr()),
             untracked(tokens.unsafe_ptr()),
             untracked(positions.unsafe_ptr()),
             untracked(table.unsafe_ptr()),
+            untracked(epilogue.unsafe_ptr()),
             untracked(positional.unsafe_ptr()),
             Int(result.dim_size(0)),
             Int(result.dim_size(1)),
+            Int(epilogue.dim_size(1)),
         )
 
 
@@ -391,10 +400,10 @@ struct Alignment:
 
     @staticmethod
     def execute[
-        target: StaticString, positions: Int, head_count: Int
+        target: StaticString, mode: StaticString, positions: Int, head_count: Int
     ](
         result: OutputTensor[dtype=f32, rank=3, ...],
-        cache: MutableInputTensor[dtype=f32, rank=4, ...],
+        cache: MutableInputTensor[dtype=i32, rank=4, ...],
         queries: InputTensor[dtype=f32, rank=3, ...],
         heads: InputTensor[dtype=i32, rank=2, ...],
         window: InputTensor[dtype=i32, rank=1, ...],
@@ -418,7 +427,7 @@ struct Alignment:
             for i in range(t, pairs_count, workers):
                 var layer = Int(pairs[unsafe_offset=2 * i])
                 var head = Int(pairs[unsafe_offset=2 * i + 1])
-                alignment(
+                alignment[mode](
                     target_ptr.unsafe_offset(i * N * positions),
                     source.unsafe_offset(layer * N * state + head * D),
                     state,

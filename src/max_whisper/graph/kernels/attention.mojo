@@ -1,4 +1,4 @@
-"""Attention over packed keys and values.
+"""Attention over packed keys and values, in float32 or bfloat16; scores and sums are float32.
 
 A head's keys and values lie in the panel layout of `tile`: scores are a product with the keys
 (K = head size, columns = positions), the result a product with the values (K = positions,
@@ -10,7 +10,23 @@ from max.algorithm import sync_parallelize
 from std.math import exp
 from std.memory.alloc import unsafe_alloc
 
-from .tile import F32, Floats, Ints, PANEL, ROWS, VECS, Vec, WIDTH, ceildiv, rows_in_tile, tile_rows
+from .linear import pack_row
+from .tile import (
+    F32,
+    Floats,
+    Ints,
+    PANEL,
+    ROWS,
+    WIDTH,
+    Vec,
+    bfloat16_pair,
+    ceildiv,
+    floats,
+    rows_in_tile,
+    step,
+    tile_rows,
+    words,
+)
 
 
 @always_inline
@@ -19,16 +35,16 @@ def packed_positions(positions: Int) -> Int:
     return ceildiv(positions, PANEL) * PANEL
 
 
-def pack_head(
-    packed: Floats,
-    keys: Floats,
-    values: Floats,
-    row: Int,
-    positions: Int,
-    D: Int,
-    scale: F32,
-):
-    """Packs one head's keys (scaled) and values, 2 * packed_positions * D floats.
+@always_inline
+def head_words[mode: StaticString](positions: Int, D: Int) -> Int:
+    """Words of a head's packed keys and values."""
+    return 2 * packed_positions(positions) * D // step[mode]()
+
+
+def pack_head[
+    mode: StaticString
+](packed: Ints, keys: Floats, values: Floats, row: Int, positions: Int, D: Int, scale: F32):
+    """Packs one head's keys (scaled) and values into `head_words` words.
 
     Args:
         packed: Keys as panels (positions / 32, D, 32), then values as (D / 32, positions, 32).
@@ -39,26 +55,40 @@ def pack_head(
         D: Head size, a multiple of PANEL.
         scale: What the keys are multiplied by.
     """
+    comptime S = step[mode]()
     var padded = packed_positions(positions)
-    for p in range(0, padded, PANEL):
-        for i in range(PANEL):
-            var inside = p + i < positions
-            var source = keys.unsafe_offset(min(p + i, positions - 1) * row)
-            for d in range(D):
-                packed[unsafe_offset=p * D + d * PANEL + i] = (
-                    source[unsafe_offset=d] * scale if inside else 0
-                )
-    var target = packed.unsafe_offset(padded * D)
+    var scaled = unsafe_alloc[F32](D, alignment=64)
+    var column = unsafe_alloc[Int32](D, alignment=64)
     for p in range(padded):
+        var inside = p < positions
         for d in range(0, D, WIDTH):
-            var x = Vec(0)
-            if p < positions:
-                x = values.unsafe_load[width=WIDTH](p * row + d)
-            target.unsafe_store((d // PANEL) * padded * PANEL + p * PANEL + d % PANEL, x)
+            var key = keys.unsafe_load[width=WIDTH](p * row + d) * Vec(scale) if inside else Vec(0)
+            scaled.unsafe_store(d, key)
+        _ = pack_row[mode](column, scaled, D)
+        var target = packed.unsafe_offset((p // PANEL) * PANEL * D // S + p % PANEL)
+        for k in range(D // S):
+            target[unsafe_offset=k * PANEL] = column[unsafe_offset=k]
+    column.unsafe_free()
+    scaled.unsafe_free()
+    var target = packed.unsafe_offset(padded * D // S)
+    for k in range(padded // S):
+        for d in range(0, D, WIDTH):
+            var place = ((d // PANEL) * (padded // S) + k) * PANEL + d % PANEL
+            var low = value_at(values, k * S, d, row, positions)
+            comptime if mode == "bfloat16":
+                var high = value_at(values, k * S + 1, d, row, positions)
+                target.unsafe_store(place, bfloat16_pair[WIDTH](low, high))
+            else:
+                floats(target).unsafe_store(place, low)
 
 
-def softmax_row(row: Floats, positions: Int) -> F32:
-    """Turns scores into exp(score - maximum), zero beyond `positions`; returns their sum."""
+@always_inline
+def value_at(values: Floats, p: Int, d: Int, row: Int, positions: Int) -> Vec:
+    return values.unsafe_load[width=WIDTH](p * row + d) if p < positions else Vec(0)
+
+
+def softmax_row[mode: StaticString](row: Floats, positions: Int) -> F32:
+    """Turns scores into words of exp(score - maximum), zero beyond `positions`; returns their sum."""
     var padded = packed_positions(positions)
     var highest = Vec(F32.MIN)
     for p in range(0, positions - positions % WIDTH, WIDTH):
@@ -67,48 +97,45 @@ def softmax_row(row: Floats, positions: Int) -> F32:
     for p in range(positions - positions % WIDTH, positions):
         top = max(top, row[unsafe_offset=p])
     for p in range(positions, padded):
-        row[unsafe_offset=p] = F32.MIN
+        row[unsafe_offset=p] = top - 200  # exp of it is nothing in float32
     var total = Vec(0)
     for p in range(0, padded, WIDTH):
         var x = exp(row.unsafe_load[width=WIDTH](p) - Vec(top))
         row.unsafe_store(p, x)
         total += x
-    for p in range(positions, padded):
-        row[unsafe_offset=p] = 0
+    comptime if mode == "bfloat16":
+        _ = pack_row[mode](words(row), row, padded)  # from the front: never ahead of what is read
     return total.reduce_add()
 
 
 @always_inline
-def score(
-    scores: Floats,
-    q: Floats,
-    queries: Floats,
-    query_row: Int,
-    rows: Int,
-    packed: Floats,
-    padded: Int,
-    D: Int,
-    scale: F32,
-):
+def score[
+    mode: StaticString
+](scores: Ints, q: Floats, queries: Floats, query_row: Int, rows: Int, packed: Ints, padded: Int, D: Int, scale: F32):
     """scores (rows_in_tile(rows), padded) = scaled queries @ packed keys; `q` is scratch."""
     for r in range(rows_in_tile(rows)):
+        var target = q.unsafe_offset(r * D)
         for d in range(0, D, WIDTH):
-            q.unsafe_store(
-                r * D + d, queries.unsafe_load[width=WIDTH](min(r, rows - 1) * query_row + d) * Vec(scale)
+            target.unsafe_store(
+                d, queries.unsafe_load[width=WIDTH](min(r, rows - 1) * query_row + d) * Vec(scale)
             )
+        _ = pack_row[mode](words(target), target, D)
+    comptime S = step[mode]()
     for p in range(0, padded, PANEL):
-        tile_rows[1](
-            rows, q, D, 1, packed.unsafe_offset(p * D), 0, D, scores.unsafe_offset(p), padded, True
+        tile_rows[mode, 1](
+            rows, words(q), D, 1, packed.unsafe_offset(p * D // S), 0, D // S, scores.unsafe_offset(p), padded
         )
 
 
-def attend(
+def attend[
+    mode: StaticString
+](
     result: Floats,
     result_row: Int,
     queries: Floats,
     query_row: Int,
     rows: Int,
-    packed: Floats,
+    packed: Ints,
     positions: Int,
     D: Int,
     scale: F32,
@@ -128,32 +155,31 @@ def attend(
         scale: What the queries are multiplied by.
         scratch: `scratch_floats(positions, D)` floats.
     """
+    comptime S = step[mode]()
     var padded = packed_positions(positions)
-    var scores = scratch
     var q = scratch.unsafe_offset(ROWS * padded)
     var sums = q.unsafe_offset(ROWS * D)
-    score(scores, q, queries, query_row, rows, packed, padded, D, scale)
+    var totals = sums.unsafe_offset(ROWS * D)
+    score[mode](words(scratch), q, queries, query_row, rows, packed, padded, D, scale)
     for r in range(rows):
-        var total = softmax_row(scores.unsafe_offset(r * padded), positions)
-        sums[unsafe_offset=ROWS * D + r] = 1 / total
+        totals[unsafe_offset=r] = 1 / softmax_row[mode](scratch.unsafe_offset(r * padded), positions)
     for d in range(0, D, PANEL):
-        tile_rows[1](
+        tile_rows[mode, 1](
             rows,
-            scores,
+            words(scratch),
             padded,
             1,
-            packed.unsafe_offset((D + d) * padded),
+            packed.unsafe_offset((D + d) * padded // S),
             0,
-            positions,
-            sums.unsafe_offset(d),
+            padded // S,
+            words(sums).unsafe_offset(d),
             D,
-            True,
         )
     for r in range(rows):
         for d in range(0, D, WIDTH):
             result.unsafe_store(
                 r * result_row + d,
-                sums.unsafe_load[width=WIDTH](r * D + d) * Vec(sums[unsafe_offset=ROWS * D + r]),
+                sums.unsafe_load[width=WIDTH](r * D + d) * Vec(totals[unsafe_offset=r]),
             )
 
 
@@ -162,7 +188,9 @@ def scratch_floats(positions: Int, D: Int) -> Int:
     return ROWS * packed_positions(positions) + 2 * ROWS * D + ROWS
 
 
-def encoder_attention(
+def encoder_attention[
+    mode: StaticString
+](
     result: Floats,
     qkv: Floats,
     positions: Int,
@@ -189,19 +217,18 @@ def encoder_attention(
     var tiles = ceildiv(positions, ROWS)
 
     def worker(t: Int) raises {imm}:
-        var size = 2 * packed_positions(positions) * D
-        var packed = unsafe_alloc[F32](size, alignment=64)
+        var packed = unsafe_alloc[Int32](head_words[mode](positions, D), alignment=64)
         var scratch = unsafe_alloc[F32](scratch_floats(positions, D), alignment=64)
         for task in range(t, heads * parts, threads):
             var head = task // parts
             var part = task % parts
             var q = qkv.unsafe_offset(head * D)
-            pack_head(
+            pack_head[mode](
                 packed, q.unsafe_offset(state), q.unsafe_offset(2 * state), 3 * state, positions, D, scale
             )
             for i in range(tiles * part // parts, tiles * (part + 1) // parts):
                 var row = i * ROWS
-                attend(
+                attend[mode](
                     result.unsafe_offset(row * state + head * D),
                     state,
                     q.unsafe_offset(row * 3 * state),
@@ -219,11 +246,13 @@ def encoder_attention(
     sync_parallelize(worker, threads)
 
 
-def cross_attention(
+def cross_attention[
+    mode: StaticString
+](
     result: Floats,
     queries: Floats,
     windows: Ints,
-    cache: Floats,
+    cache: Ints,
     window_size: Int,
     N: Int,
     positions: Int,
@@ -238,7 +267,7 @@ def cross_attention(
         queries: (N, heads * D).
         windows: (N,) the window of each query; neighbours of one window share a tile.
         cache: The layer's part of the first window: heads as `pack_head` leaves them.
-        window_size: Floats from one window to the next.
+        window_size: Words from one window to the next.
         N: Queries.
         positions: Positions of a window.
         heads: Heads.
@@ -246,7 +275,7 @@ def cross_attention(
         threads: Workers.
     """
     var state = heads * D
-    var head_size = 2 * packed_positions(positions) * D
+    var head_size = head_words[mode](positions, D)
     var scale = F32(D) ** -0.25
 
     def worker(t: Int) raises {imm}:
@@ -259,7 +288,7 @@ def cross_attention(
                     windows[unsafe_offset=n + rows] == windows[unsafe_offset=n]
                 ):
                     rows += 1
-                attend(
+                attend[mode](
                     result.unsafe_offset(n * state + head * D),
                     state,
                     queries.unsafe_offset(n * state + head * D),
@@ -372,7 +401,7 @@ def attend_past(
                 query.unsafe_load[width=WIDTH](d) * Vec(scale), sum
             )
         scores[unsafe_offset=p] = sum.reduce_add()
-    var total = softmax_row(scores, past)
+    var total = softmax_row["float32"](scores, past)
     for d in range(0, D, WIDTH):
         var sum = Vec(0)
         for p in range(past):
@@ -381,11 +410,13 @@ def attend_past(
         result.unsafe_store(d, sum * Vec(1 / total))
 
 
-def alignment(
+def alignment[
+    mode: StaticString
+](
     result: Floats,
     queries: Floats,
     query_row: Int,
-    packed: Floats,
+    packed: Ints,
     N: Int,
     positions: Int,
     D: Int,
@@ -407,7 +438,7 @@ def alignment(
     var q = scratch.unsafe_offset(ROWS * padded)
     for n in range(0, N, ROWS):
         var rows = min(ROWS, N - n)
-        score(scratch, q, queries.unsafe_offset(n * query_row), query_row, rows, packed, padded, D, scale)
+        score[mode](words(scratch), q, queries.unsafe_offset(n * query_row), query_row, rows, packed, padded, D, scale)
         for r in range(rows):
             for p in range(positions):
                 result[unsafe_offset=(n + r) * positions + p] = scratch[unsafe_offset=r * padded + p]

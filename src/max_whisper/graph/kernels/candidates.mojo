@@ -87,7 +87,7 @@ def draw(x: Floats, V: Int, temperature: F32, low: UInt32, high: UInt32) -> Int:
         comptime for lane in range(WIDTH):
             ids[lane] = UInt32(start + lane)
         var hash = lowbias32(lowbias32(ids ^ UVec(low)) ^ UVec(high))
-        var uniform = ((hash >> UVec(8)).cast[DType.float32]() + Vec(0.5)) * Vec(1.0 / 16777216.0)
+        var uniform = ((hash >> UVec(9)).cast[DType.float32]() + Vec(0.5)) * Vec(1.0 / 8388608.0)
         var noise = -log(-log(uniform))
         for lane in range(min(WIDTH, V - start)):
             var value = x[unsafe_offset=start + lane]

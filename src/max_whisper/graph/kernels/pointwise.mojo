@@ -2,8 +2,9 @@
 
 from max.algorithm import sync_parallelize
 from std.math import sqrt
+from std.memory import bitcast
 
-from .tile import F32, Floats, Ints, PANEL, Vec, WIDTH, ceildiv
+from .tile import F32, Floats, Ints, PANEL, Vec, WIDTH, step
 
 
 @always_inline
@@ -50,22 +51,48 @@ def layer_norm(
     sync_parallelize(worker, workers)
 
 
-def embed(
+def embed[
+    mode: StaticString
+](
     result: Floats,
     tokens: Ints,
     positions: Ints,
-    table: Floats,
+    table: Ints,
+    epilogue: Floats,
     positional: Floats,
     N: Int,
     K: Int,
+    columns: Int,
 ):
-    """out (N, K) = the tokens' columns of the packed embedding + their positions' rows."""
+    """result (N, K) = the tokens' columns of the packed embedding + their positions' rows.
+
+    Args:
+        result: (N, K).
+        tokens: (N,) ids.
+        positions: (N,) positions.
+        table: The output head's panels, which the embedding shares.
+        epilogue: The output head's epilogue; its second row scales int8 columns.
+        positional: (n_text_ctx, K).
+        N: Tokens.
+        K: State.
+        columns: The vocabulary in whole panels.
+    """
+    comptime S = step[mode]()
     for n in range(N):
         var token = Int(tokens[unsafe_offset=n])
-        var column = table.unsafe_offset((token // PANEL) * K * PANEL + token % PANEL)
+        var column = table.unsafe_offset((token // PANEL) * (K // S) * PANEL + token % PANEL)
         var position = positional.unsafe_offset(Int(positions[unsafe_offset=n]) * K)
         for k in range(K):
-            result[unsafe_offset=n * K + k] = column[unsafe_offset=k * PANEL] + position[unsafe_offset=k]
+            var word = column[unsafe_offset=k // S * PANEL]
+            var value: F32
+            comptime if mode == "int8":
+                var byte = (word << Int32(24 - 8 * (k % 4))) >> 24
+                value = byte.cast[DType.float32]() * epilogue[unsafe_offset=columns + token]
+            elif mode == "bfloat16":
+                value = bitcast[DType.float32, 1](word & -65536 if k % 2 == 1 else word << 16)
+            else:
+                value = bitcast[DType.float32, 1](word)
+            result[unsafe_offset=n * K + k] = value + position[unsafe_offset=k]
 
 
 def pad_frames(result: Floats, x: Floats, channels: Int, frames: Int):
