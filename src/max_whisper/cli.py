@@ -65,8 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Display.note("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has gone; what Python would still flush must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
 

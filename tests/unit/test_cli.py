@@ -449,3 +449,12 @@ def test_reader_that_has_gone() -> None:
     )
     os.close(writer)
     assert (process.returncode, process.stderr) == (1, b"")
+
+
+def test_output_on_a_full_disk() -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "max_whisper", "models"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert process.returncode == 1
+    assert process.stderr == b"max-whisper: cannot write to standard output: No space left on device\n"

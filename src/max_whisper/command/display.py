@@ -6,11 +6,13 @@ terminal, otherwise no more than a line before what takes minutes.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from max_whisper.errors import OutputError
 from max_whisper.tokenizer import LANGUAGES
 from max_whisper.transcribe.segments import Event, Language, Progress, Segment
 from max_whisper.writers import format_timestamp
@@ -78,9 +80,21 @@ class Display:
 
     @staticmethod
     def line(text: str) -> None:
-        """A line of the result, on standard output."""
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+        """A line of the result, on standard output.
+
+        Raises:
+            BrokenPipeError: Its reader has gone.
+            OutputError: It cannot be written.
+        """
+        try:
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+        except OSError as error:
+            # What Python has kept of it would be tried once more at exit, and fail once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise OutputError(f"cannot write to standard output: {error.strerror}") from error
 
     @staticmethod
     def note(text: str) -> None:
