@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.audio import N_FRAMES, N_SAMPLES, log_mel_spectrogram
+from max_whisper.checkpoints import cache_folder
 from max_whisper.checkpoints.checkpoint import Checkpoint, ModelDimensions
 from max_whisper.decoding.options import DecodingOptions
 from max_whisper.decoding.requests import Attend
@@ -93,6 +94,7 @@ class Engine:
     ) -> None:
         self.fault = fault or _SOUND
         self.checkpoint = self.fault.plant(checkpoint)
+        self._sound_fingerprint = checkpoint.fingerprint
         self.dims = checkpoint.dims
         self.kind = "numpy" if self.fault.variation != Variation() else kind
         self._precision, self._device = precision, device
@@ -101,6 +103,12 @@ class Engine:
     def tokenizer(self, language: str | None, task: str) -> Tokenizer:
         """The tokenizer for a language and a task."""
         return tokenizer_of(self.checkpoint, language, task)
+
+    def close(self) -> None:
+        """Removes the packed weights that a planted fault has left in the cache."""
+        if self.checkpoint.fingerprint != self._sound_fingerprint:
+            for path in (cache_folder() / "weights").glob(f"{self.checkpoint.fingerprint[:32]}-*"):
+                path.unlink(missing_ok=True)
 
     def _numpy(self) -> NumpyWhisper:
         return NumpyWhisper(self.checkpoint, self.fault.variation)

@@ -7,6 +7,7 @@ reaches; those are planted in the numpy model instead, which then stands for our
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -54,7 +55,9 @@ class Fault:
         if self.weights is None:
             return checkpoint
         changed = {**checkpoint.tensors, **self.weights(checkpoint.tensors)}
-        return replace(checkpoint, tensors=changed, fingerprint=f"{checkpoint.fingerprint}+{self.name}")
+        # Another content needs another name in every cache.
+        name = f"{checkpoint.fingerprint} with {self.name}"
+        return replace(checkpoint, tensors=changed, fingerprint=hashlib.sha256(name.encode()).hexdigest())
 
 
 def _decibels(mel: Array) -> Array:

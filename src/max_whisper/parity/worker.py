@@ -28,11 +28,14 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         precision=request["precision"],
         device=request["device"],
     )
-    if request["kind"] != "stages":
-        engine.runtime()
-    loaded = time.perf_counter()
-    result = _TASKS[request["kind"]](engine, request)
-    done = time.perf_counter()
+    try:
+        if request["kind"] != "stages":
+            engine.runtime()
+        loaded = time.perf_counter()
+        result = _TASKS[request["kind"]](engine, request)
+        done = time.perf_counter()
+    finally:
+        engine.close()
     return {"result": result, "load_seconds": loaded - start, "seconds": done - loaded}
 
 
