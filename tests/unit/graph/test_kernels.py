@@ -1,0 +1,152 @@
+"""The kernels against float64 numpy, at odd sizes, on each path that this processor can run."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from max.driver import CPU, Buffer
+from max.engine import InferenceSession, read
+
+from max_whisper.graph.artifacts import processor
+from max_whisper.graph.precision import PRECISIONS, quantise, to_bfloat16
+
+HEADS, HEAD_SIZE = 2, 64
+MODES = ("float32", "bfloat16", "int8")
+# (rows, inner dimension, columns): a step, few rows, many rows in either division, odd ends.
+SIZES = [(1, 64, 96), (2, 100, 33), (5, 68, 65), (7, 240, 31), (13, 512, 97), (37, 1028, 64), (250, 72, 70)]
+
+
+def runnable_targets():
+    features = processor().split()
+    return ["host", *(["x86-64-v3"] if {"avx2", "fma"} <= set(features) else [])]
+
+
+@pytest.fixture(scope="module", params=runnable_targets())
+def kernels(request, compiled_kernels):
+    session = InferenceSession(devices=[CPU()])
+    return session.init(read(io.BytesIO(compiled_kernels[request.param])))
+
+
+@pytest.fixture(scope="module")
+def compiled_kernels(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kernels")
+    root = Path(__file__).parents[3]
+    environment = {**os.environ, "PYTHONPATH": str(root / "src")}
+    running = {
+        target: subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("kernel_graph.py")), target, str(folder / target)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for target in runnable_targets()
+    }
+    for target, process in running.items():
+        _, messages = process.communicate()
+        assert (folder / target).is_file(), f"{target}: {messages[-2000:]}"
+    return {target: (folder / target).read_bytes() for target in running}
+
+
+class Case:
+    """Random inputs of one size; every layer has the same weights in its own precision."""
+
+    def __init__(self, rows, depth, columns, positions=45, threads=2, seed=0):
+        rng = np.random.default_rng(seed)
+        self.x = rng.normal(size=(rows, depth)).astype(np.float32)
+        self.x[0, 0] = 20  # an outlier, such as Whisper's residual stream has
+        self.weight = (rng.normal(size=(columns, depth)) / np.sqrt(depth)).astype(np.float32)
+        self.bias = rng.normal(size=columns).astype(np.float32)
+        self.residual = rng.normal(size=(rows, columns)).astype(np.float32)
+        state = HEADS * HEAD_SIZE
+        self.qkv = rng.normal(size=(positions, 3 * state)).astype(np.float32)
+        self.threads = threads
+
+    def run(self, kernels, rows=slice(None)):
+        arrays = [self.x[rows], self.residual[rows], np.array([self.threads], np.int32)]
+        for mode in MODES:
+            arrays += PRECISIONS[mode].pack(self.weight, self.bias)
+        positions, width = self.qkv.shape
+        arrays += [self.qkv, np.zeros((positions, width // 3), np.float32), np.zeros(positions, np.int32)]
+        results = kernels.execute(*(Buffer.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+        return [result.to_numpy().copy() for result in results]
+
+    def linear(self, mode):
+        """What the mode computes, with the mode's own rounding of inputs and no other."""
+        x, weight = self.x.astype(np.float64), self.weight.astype(np.float64)
+        if mode == "bfloat16":
+            x, weight = widened(self.x), widened(self.weight)
+        if mode == "int8":
+            integers, scale = quantise(self.weight)
+            weight = integers * scale[:, None].astype(np.float64)
+            steps = np.abs(self.x).max(axis=1, keepdims=True).astype(np.float64) / 127
+            x = np.floor(x / steps + 0.5) * steps
+        return x @ weight.T + self.bias
+
+
+def widened(values):
+    return (to_bfloat16(values).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+
+
+def gelu(x):
+    from math import erf
+
+    return x * 0.5 * (1 + np.vectorize(erf)(x / np.sqrt(2)))
+
+
+def attention(qkv):
+    outputs = []
+    query, key, value = np.split(qkv.astype(np.float64), 3, axis=1)
+    for head in range(HEADS):
+        part = slice(head * HEAD_SIZE, (head + 1) * HEAD_SIZE)
+        scores = query[:, part] @ key[:, part].T / np.sqrt(HEAD_SIZE)
+        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+        outputs.append(weights / weights.sum(axis=1, keepdims=True) @ value[:, part])
+    return np.concatenate(outputs, axis=1)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
+def test_linear_layers(kernels, size):
+    case = Case(*size)
+    results = iter(case.run(kernels))
+    for mode in MODES:
+        expected = case.linear(mode)
+        # int8: a value on the edge between two steps may fall to either side, in one of the row's
+        # many terms; the other modes differ from float64 by their sums' rounding alone.
+        tolerance = 5e-3 if mode == "int8" else 2e-5
+        assert np.abs(next(results) - expected).max() < tolerance, mode
+        assert np.abs(next(results) - gelu(expected)).max() < tolerance, mode
+        assert np.abs(next(results) - expected - case.residual).max() < tolerance, mode
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("positions", [1, 31, 45, 100])
+def test_attention(kernels, positions, threads):
+    case = Case(1, 64, 32, positions=positions, threads=threads)
+    expected = attention(case.qkv)
+    *_, exact, narrow = case.run(kernels)
+    assert np.abs(exact - expected).max() < 1e-5
+    assert np.abs(narrow - expected).max() < 3e-2
+
+
+def test_a_row_does_not_depend_on_its_neighbours(kernels):
+    """Bit for bit, in every precision, whatever tile or division the number of rows leads to."""
+    case = Case(40, 516, 97)
+    together = case.run(kernels)
+    for rows in (slice(0, 1), slice(3, 5), slice(10, 15), slice(20, 32), slice(7, 40)):
+        apart = case.run(kernels, rows)
+        for whole, part in zip(together[:9], apart[:9]):
+            assert np.array_equal(whole[rows], part)
+
+
+def test_threads_do_not_change_results(kernels):
+    for rows in (1, 5, 250):
+        first, *others = (Case(rows, 132, 97, threads=threads).run(kernels) for threads in (1, 2, 5))
+        for other in others:
+            assert all(np.array_equal(one, two) for one, two in zip(first, other))

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from max_whisper.decoding.runtime import Constraint, TokenSet
+from max_whisper.errors import OptionError
+from max_whisper.graph.constraints import ConstraintArrays
+from max_whisper.graph.precision import PANEL, PRECISIONS, ZERO, choose_precision, quantise, to_bfloat16
+
+
+def unpacked(words, dtype, out, depth):
+    """Panels (P, words, 32) back to (out, depth)."""
+    rows = np.ascontiguousarray(words.transpose(0, 2, 1)).reshape(-1, words.shape[1])
+    return rows.view(dtype)[:out, :depth]
+
+
+@pytest.mark.parametrize("shape", [(32, 64), (33, 64), (7, 10), (100, 3)])
+@pytest.mark.parametrize("name", list(PRECISIONS))
+def test_packing_keeps_every_weight_in_its_place(name, shape):
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=shape).astype(np.float16)
+    bias = rng.normal(size=shape[0]).astype(np.float16)
+    precision = PRECISIONS[name]
+    words, epilogue = precision.pack(weight, bias)
+    assert words.shape == (-(-shape[0] // PANEL), precision.words(shape[1]), PANEL)
+    assert epilogue.shape == (precision.epilogue_rows, len(words) * PANEL)
+    assert np.array_equal(epilogue[0, : shape[0]], bias.astype(np.float32))
+    assert not epilogue[0, shape[0] :].any()
+    if name == "float32":
+        assert np.array_equal(unpacked(words, np.float32, *shape), weight.astype(np.float32))
+    elif name == "bfloat16":
+        assert np.array_equal(unpacked(words, np.uint16, *shape), to_bfloat16(weight.astype(np.float32)))
+    else:
+        integers, scale = quantise(weight.astype(np.float32))
+        assert np.array_equal(unpacked(words, np.int8, *shape), integers)
+        assert np.array_equal(epilogue[1, : shape[0]], scale)
+        assert np.array_equal(epilogue[2, : shape[0]].view(np.int32), ZERO * integers.sum(1, dtype=np.int32))
+
+
+def test_quantising_is_within_half_a_step_and_keeps_zero_rows():
+    weight = np.random.default_rng(0).normal(size=(9, 50)).astype(np.float32)
+    weight[4] = 0
+    integers, scale = quantise(weight)
+    assert np.abs(integers * scale[:, None] - weight).max() <= scale.max() * 0.5001
+    assert np.abs(integers).max(axis=1).tolist() == [127] * 4 + [0] + [127] * 4
+
+
+def test_bfloat16_rounds_to_the_nearest_and_to_even():
+    values = np.array([1.0, 1.00390625, 1.01171875, -2.5, 3.14159274], np.float32)
+    widened = (to_bfloat16(values).astype(np.uint32) << 16).view(np.float32)
+    assert widened.tolist() == [1.0, 1.0, 1.015625, -2.5, 3.140625]
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(OptionError, match=r"float16.*int8"):
+        choose_precision("float16")
+
+
+def test_constraints_become_rows_of_one_width():
+    shared = TokenSet((5, 6, 7))
+    limits, forbidden, repeated, numbers = ConstraintArrays().fill(
+        [
+            Constraint(suppressed=shared, first=3, watch=9, seed=(7 << 32) | 0xFFFFFFFF, temperature=0.5),
+            Constraint(suppressed=shared, banned=(1,), repeated=(2, 3), repetition_penalty=1.5),
+        ]
+    )
+    assert forbidden.tolist() == [[5, 6, 7, -1], [5, 6, 7, 1]]
+    assert repeated.tolist() == [[-1, -1], [2, 3]]
+    assert limits[0].tolist() == [3, 1 << 30, 0, 1 << 30, 0, 9, -1, 7]
+    assert limits[1, 5] == -1
+    assert numbers.tolist() == [[0.5, 1.0], [0.0, 1.5]]
+
+
+def test_a_constraint_without_sets_still_has_a_column():
+    _, forbidden, repeated, _ = ConstraintArrays().fill([Constraint()])
+    assert forbidden.tolist() == [[-1]] and repeated.tolist() == [[-1]]
