@@ -247,6 +247,8 @@ def _open(file: AudioSource) -> InputContainer:
 
     import av
 
+    # Tags in whatever encoding are no reason to refuse a recording; from 19 on that is the default.
+    lenient: dict[str, Any] = {"metadata_errors": "ignore"} if _av_version() < 19 else {}
     if isinstance(file, bytes):
         file = io.BytesIO(file)
     if isinstance(file, io.BytesIO) and not file.getbuffer().nbytes:
@@ -258,9 +260,16 @@ def _open(file: AudioSource) -> InputContainer:
             if Path(path).is_file() and not Path(path).stat().st_size:
                 raise AudioError(f"{path}: the file is empty")
             path = f"file:{path}"
-        return av.open(path, mode="r", metadata_errors="ignore")
+        return cast("InputContainer", av.open(path, mode="r", **lenient))
     # A stream may hold a playlist from who knows where: it must not open files or connections.
-    return av.open(file, mode="r", metadata_errors="ignore", options={"protocol_whitelist": "none"})
+    closed = {"protocol_whitelist": "none"}
+    return cast("InputContainer", av.open(file, mode="r", options=closed, **lenient))
+
+
+def _av_version() -> int:
+    import av
+
+    return int(av.__version__.partition(".")[0])
 
 
 def _reason(error: Exception) -> str:

@@ -75,6 +75,14 @@ def test_stream_that_cannot_seek() -> None:
     assert (audio.load_audio(Pipe()) == audio.load_audio(JFK)).all()
 
 
+def test_tags_that_are_not_utf8(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "tagged.wav", sine(0.5, 16000), 16000)
+    title = b"INAM\x06\x00\x00\x00caf\xe9\xff\x00"
+    raw = path.read_bytes() + b"LIST" + (4 + len(title)).to_bytes(4, "little") + b"INFO" + title
+    path.write_bytes(raw[:4] + (len(raw) - 8).to_bytes(4, "little") + raw[8:])
+    assert len(audio.load_audio(path)) == 8000
+
+
 def test_name_that_looks_like_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("tape:1.flac").write_bytes(JFK.read_bytes())
