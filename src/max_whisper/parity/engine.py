@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,9 +32,10 @@ _SOUND = Fault("", "", "nothing")
 class PlantedRuntime:
     """A runtime that hears or hands on something else than it should."""
 
-    def __init__(self, runtime: Runtime, fault: Fault) -> None:
+    def __init__(self, runtime: Runtime, fault: Fault, last_block: Callable[[Array], Array]) -> None:
         self._runtime = runtime
         self._fault = fault
+        self._last_block = last_block
 
     @property
     def dims(self) -> ModelDimensions:
@@ -47,10 +48,12 @@ class PlantedRuntime:
 
     def encode(self, mel: NDArray[np.float32], window: int) -> None:
         """Encodes with the fault."""
-        self._runtime.encode(self._fault.mel(mel) if self._fault.mel else mel, window)
+        mel = self._fault.mel(mel) if self._fault.mel else mel
+        self._runtime.encode(mel, window)
         if self._fault.features:
-            features = self._runtime.features(window)
-            self._runtime.attend(self._fault.features(features, features), window)
+            out = self._runtime.features(window)
+            last = self._last_block(mel) if self._fault.needs_last else out
+            self._runtime.attend(self._fault.features(out, last), window)
 
     def attend(self, features: NDArray[np.float32], window: int) -> None:
         """As the runtime below."""
@@ -113,6 +116,11 @@ class Engine:
     def _numpy(self) -> NumpyWhisper:
         return NumpyWhisper(self.checkpoint, self.fault.variation)
 
+    def _last_block(self, mel: Array) -> Array:
+        """The encoder before its last norm, by the numpy model: no compiled graph gives it alone."""
+        model = NumpyWhisper(self.checkpoint, Variation(ln_post=False))
+        return model.encode(np.asarray(mel, dtype=np.float32))
+
     def runtime(self) -> Runtime:
         """The runtime, made at the first call."""
         if self._runtime is None:
@@ -125,7 +133,7 @@ class Engine:
                 below = load_runtime(self.checkpoint, device=self._device, precision=self._precision)
             else:
                 raise OptionError(f"our side is max or numpy, not {self.kind!r}")
-            self._runtime = PlantedRuntime(below, self.fault)
+            self._runtime = PlantedRuntime(below, self.fault, self._last_block)
         return self._runtime
 
     def _run(self, generator: Generator[Any, Any, Result], rows: int) -> Result:
@@ -204,7 +212,7 @@ class Engine:
     def _probe(self, mel: Array, tokens: Sequence[int]) -> dict[str, Array]:
         from max_whisper.graph.probes import probe
 
-        arrays = probe(self.checkpoint, mel, tokens, device=self._device)
+        arrays = probe(self.checkpoint, mel, tokens, device=self._device, precision=self._precision)
         # The graph's stage of that name is the sum; what it adds is the table.
         arrays["encoder.input"] = arrays["positions"]
         arrays["positions"] = arrays["encoder.input"] - arrays["conv2"]

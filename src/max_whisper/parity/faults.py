@@ -32,7 +32,9 @@ class Fault:
         about: What is done, in a sentence.
         mel: Changes the features (n_mels, frames).
         weights: Changes tensors; gives the changed ones alone.
-        features: Changes the encoder's output, given it and the last block's.
+        features: Changes the encoder's output, given it and, if it ``needs_last``, the last
+            block's (else the output again).
+        needs_last: See ``features``.
         tokens: Changes the tokens that the decoder is fed, given the two task tokens' ids.
         variation: Changes the computation itself.
         reference: Changes the reference's arrays: the fault is not on our side.
@@ -45,6 +47,7 @@ class Fault:
     mel: Callable[[Array], Array] | None = None
     weights: Callable[[Weights], Weights] | None = None
     features: Callable[[Array, Array], Array] | None = None
+    needs_last: bool = False
     tokens: Callable[[list[int], int, int], list[int]] | None = None
     variation: Variation = field(default_factory=Variation)
     reference: Callable[[dict[str, Array]], dict[str, Array]] | None = None
@@ -100,7 +103,13 @@ FAULTS = {
         Fault("conv-axes", "conv1", "convolution weights with two axes swapped", weights=_swapped),
         Fault("tanh-gelu", "conv1", "GELU by its tanh approximation", variation=Variation(tanh_gelu=True)),
         Fault("shifted-positions", "positions", "the position table one row off", weights=_shifted),
-        Fault("no-ln-post", "ln_post", "the encoder without its last norm", features=lambda out, last: last),
+        Fault(
+            "no-ln-post",
+            "ln_post",
+            "the encoder without its last norm",
+            features=lambda out, last: last,
+            needs_last=True,
+        ),
         Fault(
             "scaled-features",
             "ln_post",

@@ -77,12 +77,26 @@ def _verdict(passed: bool, verdict: str) -> str:
     return f'<p class="verdict {kind}"><b>{word}</b> {html.escape(verdict)}</p>'
 
 
+class _Wide(str):
+    """A cell over several columns."""
+
+    columns: int
+
+    def __new__(cls, text: str, columns: int) -> _Wide:
+        cell = super().__new__(cls, text)
+        cell.columns = columns
+        return cell
+
+
+def _cell(cell: str) -> str:
+    span = f' colspan="{cell.columns}"' if isinstance(cell, _Wide) else ""
+    return f"<td{span}>{cell}</td>"
+
+
 def _table(heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
     """Rows are (class, cells); cells are HTML."""
     head = "".join(f"<th>{cell}</th>" for cell in heads)
-    body = "".join(
-        f'<tr class="{kind}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>' for kind, cells in rows
-    )
+    body = "".join(f'<tr class="{kind}">{"".join(map(_cell, cells))}</tr>' for kind, cells in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
@@ -121,7 +135,8 @@ def _stages(table: Table) -> list[str]:
         )
     if table.absent:
         absent = html.escape(", ".join(table.absent))
-        parts.append(f'<p class="note">Given by one side only, and not compared: {absent}.</p>')
+        count = f"{len(table.absent)} stages that one side alone gives, and that were not compared"
+        parts.append(f'<details><summary>{count}</summary><p class="note">{absent}</p></details>')
     return parts
 
 
@@ -133,7 +148,7 @@ def _stage(row: Row, table: Table) -> tuple[str, Sequence[str]]:
     mark = "✓" if row.passed else "✗"
     d = row.difference
     if d is None:
-        return kind, (name, html.escape(row.error or "equal"), "", "", "", "", "", "", mark)
+        return kind, (name, _Wide(html.escape(row.error or "equal"), 7), mark)
     sides = (f"{mean:.4f}, {spread:.4f}" for mean, spread in (d.ours, d.reference))
     numbers = (_number(value, ".2e") for value in (d.max_abs, d.mean_abs, d.relative))
     return kind, (name, *numbers, f"{d.cosine:.9f}", *sides, _number(d.deviation, ".2e"), mark)
@@ -148,7 +163,7 @@ def _engines(report: Report) -> str:
     def cells(row: Comparison) -> tuple[str, Sequence[str]]:
         name = html.escape(row.backend) + (" (reference)" if row.backend == report.reference else "")
         if row.error:
-            return "bad", (name, f'<span class="error">{html.escape(row.error)}</span>', *[""] * 8)
+            return "bad", (name, _Wide(html.escape(row.error), len(heads) - 1))
         same = "–" if row.same_tokens is None else "equal" if row.same_tokens else str(row.difference)
         percent = [None if r is None else 100 * r for r in (row.length_ratio, row.word_error_rate)]
         said = None if row.transcript_error_rate is None else 100 * row.transcript_error_rate
