@@ -225,6 +225,7 @@ def test_damaged_recording_gives_a_warning(model: FakeModel, capsys: pytest.Capt
         (["a.wav", "--language", "klingon"], "klingon"),
         (["a.wav", "--output_format", "docx"], "docx"),
         (["a.wav", "--verbose", "yes"], "yes"),
+        (["a.wav", "--precision", "int3"], "int3"),
         (["a.wav", "--beam_size", "many"], "many"),
         (["a.wav", "--beam_size", "0"], "beam_size"),
         (["a.wav", "--patience", "2", "--beam_size", "None"], "patience"),
@@ -416,6 +417,12 @@ def test_loading_says_once_what_it_does(model: FakeModel, capsys: pytest.Capture
     max_whisper.load_model = load  # restored by the fixture
     assert cli.main(["prepare", "tiny"]) == 0
     assert capsys.readouterr().err == "max-whisper: compiling\n"
+
+
+def test_precisions_are_the_graphs() -> None:
+    from max_whisper.graph.precision import PRECISIONS
+
+    assert set(flags.PRECISIONS) == {"auto", *PRECISIONS}
 
 
 def test_documented_flags_are_the_commands() -> None:

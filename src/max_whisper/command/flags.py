@@ -82,10 +82,13 @@ def _flag(name: str, help: str, type: Callable[[str], Any] = str, default: Any =
     return Flag(name, help, type, default, kind=more.pop("kind", _KINDS.get(type, "TEXT")), **more)
 
 
+# Those of the graphs' precision module, which is not loaded to parse a command line.
+PRECISIONS = ("auto", "float32", "bfloat16", "int8")
+
 MODEL_FLAGS = (
     _flag("--model_dir", "folder for downloaded models, in place of the cache folder", kind="DIR"),
     _flag("--device", "where to compute: auto or cpu", default="auto"),
-    _flag("--precision", "how to multiply: auto or float32", default="auto"),
+    _flag("--precision", "how to multiply; auto is float32", default="auto", choices=PRECISIONS),
     _flag("--threads", "threads to compute with; 0 takes every core", optional_int, 0),
 )
 
