@@ -233,9 +233,11 @@ def _model_args(args: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _load(display: Display, name: str, args: dict[str, Any]) -> max_whisper.Whisper:
+def _load(
+    display: Display, name: str, args: dict[str, Any], *, complete: bool = False
+) -> max_whisper.Whisper:
     with display.preparing():
-        return max_whisper.load_model(name, **args, progress=display.prepared)
+        return max_whisper.load_model(name, **args, progress=display.prepared, complete=complete)
 
 
 def _prepare(arguments: list[str]) -> int:
@@ -248,7 +250,7 @@ def _prepare(arguments: list[str]) -> int:
     args = vars(parser.parse_args(arguments))
     names, model_args, display = args.pop("model"), _model_args(args), Display(False)
     for name in names:
-        _load(display, name, model_args)
+        _load(display, name, model_args, complete=True)
         display.line(f"{name} is ready")
     return OK
 

@@ -316,6 +316,7 @@ def load_model(
     precision: str = "auto",
     threads: int = 0,
     progress: Progress | None = None,
+    complete: bool = False,
 ) -> Whisper:
     """Loads a model.
 
@@ -329,6 +330,8 @@ def load_model(
             that is exact.
         threads: How many threads to compute with; 0 leaves it to the runtime.
         progress: Told how far a download or a first compilation is.
+        complete: Makes ready what only some need, too (word times, features of one's own), rather than
+            when they first do.
 
     Raises:
         CheckpointError: The checkpoint can't be found or read.
@@ -347,6 +350,7 @@ def load_model(
         precision=precision,
         threads=threads,
         progress=progress,
+        complete=complete,
     )
     return Whisper(
         runtime,

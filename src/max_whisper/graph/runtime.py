@@ -29,6 +29,9 @@ from max_whisper.graph.packing import pack_cross, pack_decoder, pack_encoder
 from max_whisper.graph.precision import Precision, choose_precision
 from max_whisper.graph.store import Arrays, packed_weights
 
+GRAPHS = ("encoder", "decoder")
+RARE_GRAPHS = ("attend", "alignment")  # for features of the caller's own, and for word times
+
 
 @dataclass(frozen=True)
 class MaxCandidates:
@@ -63,6 +66,7 @@ class MaxRuntime:
         device_name: str,
         precision: Precision,
         threads: int,
+        progress: Progress | None,
     ) -> None:
         """Use :func:`load_runtime`."""
         self._dims = checkpoint.dims
@@ -75,6 +79,7 @@ class MaxRuntime:
         self._encoder = self._session.init(encoder, weights_registry=self._weights)
         self._decoder = self._session.init(decoder, weights_registry=self._weights)
         self._rare: dict[str, Model] = {}
+        self._progress = progress
         self._threads = Buffer.from_numpy(np.array([threads], np.int32))
         self._constraints = ConstraintArrays()
         self._cache = self._new_cache(1)
@@ -165,7 +170,8 @@ class MaxRuntime:
     def _rarely(self, kind: str) -> Model:
         """A graph that few need, loaded when one does."""
         if kind not in self._rare:
-            (graph,) = load_graphs([GraphSpec(kind, self._dims, self.precision, self.device_name)])
+            spec = GraphSpec(kind, self._dims, self.precision, self.device_name)
+            (graph,) = load_graphs([spec], self._progress)
             self._rare[kind] = self._session.init(graph, weights_registry=self._weights)
         return self._rare[kind]
 
@@ -197,6 +203,7 @@ def load_runtime(
     precision: str = "auto",
     threads: int = 0,
     progress: Progress | None = None,
+    complete: bool = False,
 ) -> MaxRuntime:
     """Loads a checkpoint onto a device, compiling its graphs if this machine never did.
 
@@ -205,7 +212,8 @@ def load_runtime(
         device: ``cpu`` (None: the best there is).
         precision: ``auto``, ``float32``, ``bfloat16`` or ``int8``.
         threads: Workers of a kernel; 0 takes one for each processor core.
-        progress: Told of compilation.
+        progress: Told of compilation, now and whenever a further graph is first needed.
+        complete: Compiles those further graphs now.
 
     Raises:
         OptionError: If the precision is unknown or the number of threads negative.
@@ -217,8 +225,8 @@ def load_runtime(
         raise OptionError(f"the number of threads is {threads}: it must be 0 (all cores) or more")
     name = device or "cpu"
     opened = open_device(name)
-    specs = [GraphSpec(kind, checkpoint.dims, tier.name, name) for kind in ("encoder", "decoder")]
-    encoder, decoder = load_graphs(specs, progress)
+    specs = [GraphSpec(kind, checkpoint.dims, tier.name, name) for kind in (*GRAPHS, *RARE_GRAPHS)]
+    encoder, decoder = load_graphs(specs if complete else specs[: len(GRAPHS)], progress)[: len(GRAPHS)]
     return MaxRuntime(
         checkpoint,
         opened,
@@ -227,6 +235,7 @@ def load_runtime(
         device_name=name,
         precision=tier,
         threads=threads or available_cores(),
+        progress=progress,
     )
 
 
