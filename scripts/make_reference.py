@@ -10,7 +10,8 @@ Run it with a Python that has openai-whisper and PyTorch; max-whisper need not b
 
 ``layers`` writes an ``.npz`` a model: for every stage of one forward pass over the first 30 s
 window, a sample of rows and columns in float32, the mean, standard deviation and greatest
-magnitude of the whole array, and for the main stages one value that every channel of a row enters
+magnitude of the whole array, how far rounding alone moves it (its
+distance from the same pass in float64), and for the main stages one value that every channel of a row enters
 with a random sign, so that no position goes unchecked. ``golden`` transcribes whole recordings.
 ``compact`` rewrites golden files with full segments into the form that the tests read.
 
@@ -95,7 +96,7 @@ def signs(channels: int) -> Any:
     return (random.integers(0, 2, channels) * 2.0 - 1.0) / np.sqrt(channels)
 
 
-def summarise(name: str, array: Any) -> dict[str, Any]:
+def summarise(name: str, array: Any, rounding: float) -> dict[str, Any]:
     exact = array.astype(np.float64)
     rows, columns = sample(array.shape, LOGIT_COLUMNS if name == "logits" else COLUMNS)
     kept = {
@@ -103,7 +104,7 @@ def summarise(name: str, array: Any) -> dict[str, Any]:
         "rows": rows.astype(np.int32),
         "columns": columns.astype(np.int32),
         "values": array[np.ix_(rows, columns)],
-        "moments": np.array([exact.mean(), exact.std(), np.abs(exact).max()]),
+        "moments": np.array([exact.mean(), exact.std(), np.abs(exact).max(), rounding]),
     }
     if PROJECTED.fullmatch(name):
         kept["projection"] = (exact @ signs(array.shape[1])).astype(np.float32)
@@ -129,9 +130,11 @@ def make_layers(arguments: argparse.Namespace) -> None:
     for name, model in load_models(arguments.models).items():
         mel, tokens = first_window(model, audio)
         arrays: dict[str, Any] = {"tokens": np.array(tokens, dtype=np.int32)}
-        for stage, array in stages_module().capture(model, mel, tokens).items():
+        stages = stages_module().capture(model, mel, tokens)
+        rounding = stages_module().rounding(model, mel, tokens, stages)
+        for stage, array in stages.items():
             if wanted(stage, model):
-                for kind, value in summarise(stage, array).items():
+                for kind, value in summarise(stage, array, rounding[stage]).items():
                     arrays[f"{stage}:{kind}"] = value
         path = arguments.out / f"{name}.npz"
         np.savez_compressed(path, **arrays)

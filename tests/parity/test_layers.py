@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from max_whisper.checkpoints import Checkpoint
-from max_whisper.parity.stages import parent
 
 from . import reference
 from .conftest import MODELS
@@ -55,9 +54,7 @@ def test_features_equal_the_references(first_window: np.ndarray, name: str) -> N
 
 @pytest.mark.parametrize(("name", "stage"), STAGES)
 def test_stage_equals_the_references(stages: Callable[[str], Stages], name: str, stage: str) -> None:
-    inside = parent(stage) is not None
-    deviations = reference.load(name).deviations(stage, stages(name)[stage], by_position=inside)
-    assert max(deviations.values()) <= reference.TOLERANCE, deviations
+    assert not reference.load(name).wrong(stage, stages(name)[stage])
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -21,8 +21,7 @@ def test_numpy_model_equals_the_reference_everywhere(
     expected = reference.load(name)
     stages = NumpyWhisper(checkpoint(name)).stages(first_window, expected.tokens)
     for stage in expected.stages:
-        deviations = expected.deviations(stage, stages[stage])
-        assert max(deviations.values()) <= reference.TOLERANCE, (stage, deviations)
+        assert not expected.wrong(stage, stages[stage]), stage
 
 
 def test_one_wrong_position_is_seen(
@@ -32,7 +31,7 @@ def test_one_wrong_position_is_seen(
     features = NumpyWhisper(checkpoint("tiny.en")).encode(first_window)
     unsampled = next(row for row in range(1500) if row not in expected.get("ln_post", "rows"))
     features[unsampled] *= 1.05
-    assert expected.deviations("ln_post", features)["projection"] > reference.TOLERANCE
+    assert set(expected.wrong("ln_post", features)) == {"projection"}
 
 
 def test_tanh_gelu_is_seen_where_it_first_acts(
@@ -41,9 +40,7 @@ def test_tanh_gelu_is_seen_where_it_first_acts(
     expected = reference.load("tiny.en")
     model = NumpyWhisper(checkpoint("tiny.en"), Variation(tanh_gelu=True))
     stages = model.stages(first_window, expected.tokens)
-    wrong = [
-        s for s in expected.stages if max(expected.deviations(s, stages[s]).values()) > reference.TOLERANCE
-    ]
+    wrong = [s for s in expected.stages if expected.wrong(s, stages[s])]
     assert wrong[0] == "conv1"
     assert "conv1.linear" not in wrong
 
@@ -55,7 +52,5 @@ def test_a_missing_mask_is_seen_in_the_decoder_alone(
     stages = NumpyWhisper(checkpoint("tiny.en"), Variation(causal=False)).stages(
         first_window, expected.tokens
     )
-    wrong = [
-        s for s in expected.stages if max(expected.deviations(s, stages[s]).values()) > reference.TOLERANCE
-    ]
+    wrong = [s for s in expected.stages if expected.wrong(s, stages[s])]
     assert wrong[0] == "decoder.blocks.0.attention"

@@ -150,7 +150,8 @@ def inspect(workshop: Workshop, samples: Array, plan: Plan) -> Inspection:
     language = expected.result["language"]
     tokens = _window_tokens(checkpoint, expected.result, plan)
     mel = first_window(samples, checkpoint.dims.n_mels, plan.start)
-    reference = workshop.stages(plan.reference, mel, tokens).stages()
+    staged = workshop.stages(plan.reference, mel, tokens)
+    reference = staged.stages()
     fault = find_fault(plant) if plant else None
     if fault and fault.reference:
         reference = fault.reference(reference)
@@ -158,7 +159,7 @@ def inspect(workshop: Workshop, samples: Array, plan: Plan) -> Inspection:
         verdict = f"the reference cannot be trusted: {broken}"
         return Inspection(plan, "reference", verdict, reference_text=expected.result["text"])
 
-    table, ours = _table(workshop, plan, mel, tokens, Whole(reference))
+    table, ours = _table(workshop, plan, mel, tokens, Whole(reference, staged.result.get("rounding", {})))
     found = workshop.transcribe(plan.ours, samples, plan.options)
     inspection = Inspection(
         plan,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +25,11 @@ class Tolerance:
     Whisper's streams have a few positions with values a hundred times the rest, and what is
     rounding there would be an error elsewhere.
 
+    In some recordings, single positions are so sensitive that the reference's own float32 result
+    is off from its float64 one by more than the tolerance, and which positions are hit is a matter
+    of luck. Where that has been measured, up to one position in a hundred may be off by
+    ``ROUNDING`` times as much as the reference is at its worst position.
+
     The two measures are for two kinds of arithmetic. In float32 every single element must be
     right; where activations are rounded to 8 or 16 bits, single outliers are expected and the
     root mean square is what says whether the computation is the same.
@@ -42,6 +47,11 @@ class Tolerance:
         limits = (("max", self.greatest), ("rms", self.rms))
         return ", ".join(f"{name} {limit:g} sd" for name, limit in limits if np.isfinite(limit))
 
+
+#: How many times the reference's own worst rounding error is taken for rounding too.
+ROUNDING = 4.0
+#: The share of positions that may be excused by it; one may in any case.
+EXCUSED = 0.01
 
 #: By the precision of our side.
 TOLERANCES = {
@@ -65,6 +75,7 @@ class Difference:
         reference: The same of the reference.
         deviation: The greatest error in standard deviations; see :class:`Tolerance`.
         rms: Root mean square error in standard deviations.
+        excused: How many positions are beyond the tolerance and held for rounding.
         passed: Whether the tolerance holds.
     """
 
@@ -77,6 +88,7 @@ class Difference:
     reference: tuple[float, float]
     deviation: float
     rms: float
+    excused: int
     passed: bool
 
     def as_dict(self) -> dict[str, Any]:
@@ -102,12 +114,16 @@ class Side(Protocol):
     def moments(self, name: str) -> tuple[float, float]:
         """Mean and standard deviation of the whole array."""
 
+    def rounding(self, name: str) -> float:
+        """The reference's greatest distance from its float64 result; 0 where not known."""
+
 
 @dataclass(frozen=True, eq=False)
 class Whole:
     """Stages at hand in full."""
 
     arrays: dict[str, Array]
+    rounded: dict[str, float] = field(default_factory=dict)
 
     def names(self) -> list[str]:
         """See :class:`Side`."""
@@ -128,6 +144,10 @@ class Whole:
     def moments(self, name: str) -> tuple[float, float]:
         """See :class:`Side`."""
         return _moments(self.arrays[name])
+
+    def rounding(self, name: str) -> float:
+        """See :class:`Side`."""
+        return self.rounded.get(name, 0.0)
 
 
 class Stored:
@@ -168,12 +188,26 @@ class Stored:
 
     def moments(self, name: str) -> tuple[float, float]:
         """See :class:`Side`."""
-        mean, std, _ = self._arrays[f"{name}:moments"].tolist()
+        mean, std = self._arrays[f"{name}:moments"].tolist()[:2]
         return mean, std
 
+    def rounding(self, name: str) -> float:
+        """See :class:`Side`."""
+        return float(self._arrays[f"{name}:moments"][3])
 
-def measure(name: str, ours: Array, reference: Side, tolerance: Tolerance) -> Difference:
+
+def measure(
+    name: str, ours: Array, reference: Side, tolerance: Tolerance, allowance: float = 0.0
+) -> Difference:
     """Our whole array of a stage against the reference's.
+
+    Args:
+        name: The stage.
+        ours: Our array.
+        reference: The reference's side.
+        tolerance: What is near enough.
+        allowance: How far rounding takes the reference, here or in a stage that leads here, in
+            standard deviations.
 
     Raises:
         ParityError: If the shapes differ, or the reference has a value that is not finite.
@@ -188,7 +222,11 @@ def measure(name: str, ours: Array, reference: Side, tolerance: Tolerance) -> Di
     found = reference.pick(name, ours).astype(np.float64)
     mean, std = reference.moments(name)
     error = np.abs(found - expected)
-    scaled = error / np.maximum(std, expected.std(axis=-1, keepdims=True))
+    scale = np.maximum(std, expected.std(axis=-1, keepdims=True))
+    scaled = error / scale
+    beyond = int((scaled.max(axis=-1) > tolerance.greatest).sum())
+    few = beyond <= max(1, int(EXCUSED * len(scaled)))
+    limit = max(tolerance.greatest, ROUNDING * allowance) if few else tolerance.greatest
     greatest, rms = float(scaled.max()), float(np.sqrt((scaled**2).mean()))
     lengths = float(np.linalg.norm(found)), float(np.linalg.norm(expected))
     return Difference(
@@ -202,7 +240,8 @@ def measure(name: str, ours: Array, reference: Side, tolerance: Tolerance) -> Di
         deviation=greatest,
         rms=rms,
         # A comparison with nan is false, so an array with nan fails.
-        passed=greatest <= tolerance.greatest and rms <= tolerance.rms,
+        excused=beyond if greatest <= limit else 0,
+        passed=greatest <= limit and rms <= tolerance.rms,
     )
 
 

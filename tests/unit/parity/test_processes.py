@@ -13,8 +13,7 @@ from max_whisper.errors import OptionError
 from max_whisper.parity.comparing import compare
 from max_whisper.parity.measure import ParityError
 from max_whisper.parity.processes import Setting, Workshop
-
-from .tiny_checkpoint import tiny_checkpoint
+from support.random_checkpoint import tiny_checkpoint
 
 SILENCE = np.zeros(16000, np.float32)
 REPLY = {"result": {"text": " yes", "language": "en", "segments": []}, "load_seconds": 0.1, "seconds": 0.2}

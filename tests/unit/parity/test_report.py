@@ -18,8 +18,7 @@ from max_whisper.parity.pictures import png
 from max_whisper.parity.report import comparison_page, inspection_page, write_page
 from max_whisper.parity.stages import compare_stages
 from max_whisper.parity.transcripts import compare_transcripts
-
-from .tiny_checkpoint import DIMS, tiny_checkpoint
+from support.random_checkpoint import DIMS, tiny_checkpoint
 
 VOID = ("meta",)
 

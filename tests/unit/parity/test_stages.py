@@ -7,8 +7,7 @@ from max_whisper.parity.faults import FAULTS
 from max_whisper.parity.measure import TOLERANCES, ParityError, Whole
 from max_whisper.parity.numpy_model import NumpyWhisper
 from max_whisper.parity.stages import Table, compare_stages, order, parent
-
-from .tiny_checkpoint import DIMS, tiny_checkpoint
+from support.random_checkpoint import DIMS, tiny_checkpoint
 
 TOKENS = [50257, 10, 20, 30, 40]
 

@@ -92,7 +92,7 @@ def capture(model: Any, mel: Any, tokens: Any, *, grafts: dict[str, Any] | None 
     """Runs the model once and returns the arrays of every stage.
 
     Args:
-        model: A ``whisper.model.Whisper`` on the CPU in float32.
+        model: A ``whisper.model.Whisper`` on the CPU.
         mel: (n_mels, 2 * n_audio_ctx) float32 log-mel window.
         tokens: Token ids that the decoder is fed, start-of-transcript first.
         grafts: Arrays, (positions, channels), put in place of any stage that is a module's output
@@ -117,8 +117,8 @@ def capture(model: Any, mel: Any, tokens: Any, *, grafts: dict[str, Any] | None 
     def keep_convolution(name: str) -> Any:
         def hook(module: Any, given: Any, output: Any) -> None:
             del module, given
-            stages[f"{name}.linear"] = output[0].T.numpy().copy()
-            stages[name] = functional.gelu(output)[0].T.numpy().copy()
+            stages[f"{name}.linear"] = output[0].T.float().numpy().copy()
+            stages[name] = functional.gelu(output)[0].T.float().numpy().copy()
 
         return hook
 
@@ -127,7 +127,7 @@ def capture(model: Any, mel: Any, tokens: Any, *, grafts: dict[str, Any] | None 
             del module
             if name in grafts:
                 given = (grafts[name][None], *given[1:])
-            stages[name] = given[0][0].detach().numpy().copy()
+            stages[name] = given[0][0].detach().float().numpy().copy()
             return given
 
         return module.register_forward_pre_hook(hook)
@@ -148,7 +148,9 @@ def capture(model: Any, mel: Any, tokens: Any, *, grafts: dict[str, Any] | None 
     hooks.append(decoder.ln.register_forward_hook(keep("ln")))
     try:
         with torch.no_grad():
-            window = torch.from_numpy(np.ascontiguousarray(mel, dtype=np.float32))[None]
+            window = torch.from_numpy(np.ascontiguousarray(mel, dtype=np.float32))[None].to(
+                encoder.conv1.weight.dtype
+            )
             encoded = encoder(window)
             ids = torch.tensor([list(map(int, tokens))], dtype=torch.long)
             stages["logits"] = decoder(ids, encoded)[0].numpy()
@@ -156,5 +158,29 @@ def capture(model: Any, mel: Any, tokens: Any, *, grafts: dict[str, Any] | None 
         for hook in hooks:
             hook.remove()
     stages["mel"] = np.ascontiguousarray(np.asarray(mel, dtype=np.float32).T)
-    stages["positions"] = encoder.positional_embedding.numpy().copy()
+    stages["positions"] = encoder.positional_embedding.float().numpy().copy()
     return stages
+
+
+def rounding(model: Any, mel: Any, tokens: Any, stages: dict[str, Any]) -> dict[str, Any]:
+    """How far float32 rounding alone moves the reference: the same pass in float64.
+
+    Args:
+        model: The float32 model; it is used up.
+        mel: As for :func:`capture`.
+        tokens: As for :func:`capture`.
+        stages: What :func:`capture` gave.
+
+    Returns:
+        For each stage the greatest difference of any element.
+    """
+    from torch import nn
+    from whisper.model import LayerNorm
+
+    narrow = LayerNorm.forward
+    LayerNorm.forward = nn.LayerNorm.forward  # openai-whisper's own falls back to float32
+    try:
+        exact = capture(model.double(), mel, tokens)
+    finally:
+        LayerNorm.forward = narrow
+    return {name: float(np.abs(exact[name] - array).max()) for name, array in stages.items()}

@@ -49,12 +49,14 @@ class OpenAI:
         return result
 
     def stages(self, request: Request) -> dict[str, Any]:
-        """Writes every stage over one window."""
+        """Writes every stage over one window, and what rounding alone does to it."""
         import numpy as np
 
-        arrays = self._stages.capture(self._model, _load_array(request, "mel"), request["tokens"])
+        inputs = _load_array(request, "mel"), request["tokens"]
+        arrays = self._stages.capture(self._model, *inputs)
+        rounding = self._stages.rounding(self._model, *inputs, arrays)
         np.savez(request["arrays"], **arrays)
-        return {"tokens": request["tokens"]}
+        return {"tokens": request["tokens"], "rounding": rounding}
 
     def graft(self, request: Request) -> dict[str, Any]:
         """Decodes what the encoder gives where one of its stages is replaced, for each in turn."""
