@@ -1,0 +1,248 @@
+"""One class an engine: loads a model when made, transcribes samples when asked.
+
+This runs in each engine's own environment, so every import of an engine is inside its class. All
+get the same settings: English, timestamps, temperature 0 without fallback, no conditioning on the
+text before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Heard = Callable[[], None]
+
+
+class Adapter:
+    """What a worker needs of an engine.
+
+    Args:
+        model: Path of the weights.
+        threads: How many threads to compute with.
+        beam: 1 is greedy.
+        options: The engine's own.
+    """
+
+    package = ""
+
+    def __init__(self, model: str, threads: int, beam: int, options: dict[str, Any]) -> None:
+        self.model, self.threads, self.beam, self.options = model, threads, beam, options
+        self.load()
+
+    def load(self) -> None:
+        raise NotImplementedError
+
+    def transcribe(self, samples: Any, heard: Heard) -> str:
+        """The text; ``heard`` is to be called as soon as some of it is known."""
+        raise NotImplementedError
+
+    def transcribe_many(self, recordings: Sequence[Any]) -> list[str]:
+        """The texts of several recordings; one after the other if the engine has nothing better."""
+        return [self.transcribe(samples, lambda: None) for samples in recordings]
+
+    def stages(self) -> dict[str, Any] | None:
+        """Seconds by stage since the last call, from engines that can tell."""
+        return None
+
+    def version(self) -> str:
+        return importlib.metadata.version(self.package)
+
+
+class StageClock:
+    """A runtime that notes how long each call takes: an encoded window, a pass of the decoder."""
+
+    def __init__(self, runtime: Any) -> None:
+        self._runtime = runtime
+        self.encodes: list[float] = []
+        self.passes: list[tuple[int, int, int, float]] = []  # tokens, outputs, windows, seconds
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runtime, name)
+
+    def encode(self, mel: Any, window: int) -> None:
+        start = time.perf_counter()
+        self._runtime.encode(mel, window)
+        self.encodes.append(time.perf_counter() - start)
+
+    def forward(self, batch: Any) -> Any:
+        start = time.perf_counter()
+        found = self._runtime.forward(batch)
+        seconds = time.perf_counter() - start
+        windows = len(set(batch.windows.tolist()))
+        self.passes.append((len(batch.tokens), len(batch.outputs), windows, seconds))
+        return found
+
+
+class MaxWhisper(Adapter):
+    package = "max-whisper"
+
+    def load(self) -> None:
+        from max_whisper.checkpoints import load_checkpoint
+        from max_whisper.graph.runtime import load_runtime
+        from max_whisper.model import Whisper
+        from max_whisper.tokenizer import Vocabulary
+
+        checkpoint = load_checkpoint(self.model)
+        precision = self.options["precision"]
+        self.clock = StageClock(load_runtime(checkpoint, precision=precision, threads=self.threads))
+        vocabulary = Vocabulary(checkpoint.vocabulary, checkpoint.dims.num_languages)
+        self.whisper = Whisper(self.clock, vocabulary, alignment_heads=checkpoint.alignment_heads)
+
+    def _settings(self) -> dict[str, Any]:
+        beam = {"beam_size": self.beam} if self.beam > 1 else {}
+        return {"language": "en", "temperature": 0.0, "condition_on_previous_text": False, **beam}
+
+    def transcribe(self, samples: Any, heard: Heard) -> str:
+        text = ""
+        for segment in self.whisper.stream(samples, **self._settings()):
+            heard()
+            text += segment.text
+        return text
+
+    def transcribe_many(self, recordings: Sequence[Any]) -> list[str]:
+        from max_whisper.transcribe.options import transcribe_options
+        from max_whisper.transcribe.segments import Transcript
+
+        texts = [""] * len(recordings)
+        for number, event in self.whisper.events_of_many(recordings, transcribe_options(**self._settings())):
+            if isinstance(event, Exception):
+                raise event
+            if isinstance(event, Transcript):
+                texts[number] = event.text
+        return texts
+
+    def stages(self) -> dict[str, Any]:
+        found = {"encodes": list(self.clock.encodes), "passes": list(self.clock.passes)}
+        self.clock.encodes.clear()
+        self.clock.passes.clear()
+        return found
+
+    def version(self) -> str:
+        from max_whisper.version import __version__
+
+        return str(__version__)
+
+
+class _Listener(io.StringIO):
+    """Standard output that tells of the first thing written."""
+
+    def __init__(self, heard: Heard) -> None:
+        super().__init__()
+        self._heard = heard
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            self._heard()
+        return super().write(text)
+
+
+class OpenAI(Adapter):
+    package = "openai-whisper"
+
+    def load(self) -> None:
+        import torch
+        import whisper
+
+        torch.set_num_threads(self.threads)
+        self.whisper = whisper.load_model(self.model, device="cpu")
+
+    def transcribe(self, samples: Any, heard: Heard) -> str:
+        settings = {"language": "en", "temperature": 0.0, "condition_on_previous_text": False, "fp16": False}
+        if self.beam > 1:
+            settings["beam_size"] = self.beam
+        with contextlib.redirect_stdout(_Listener(heard)):
+            return str(self.whisper.transcribe(samples, verbose=True, **settings)["text"])
+
+
+class FasterWhisper(Adapter):
+    package = "faster-whisper"
+
+    def load(self) -> None:
+        from faster_whisper import BatchedInferencePipeline, WhisperModel
+
+        kind = self.options["compute_type"]
+        model = WhisperModel(self.model, device="cpu", compute_type=kind, cpu_threads=self.threads)
+        self.whisper = BatchedInferencePipeline(model) if self.options["batch"] else model
+
+    def transcribe(self, samples: Any, heard: Heard) -> str:
+        settings = {"language": "en", "temperature": 0.0, "condition_on_previous_text": False}
+        if self.options["batch"]:
+            settings["batch_size"] = self.options["batch"]
+        segments, _ = self.whisper.transcribe(samples, beam_size=self.beam, **settings)
+        text = ""
+        for segment in segments:
+            heard()
+            text += segment.text
+        return text
+
+
+class WhisperCpp(Adapter):
+    package = "pywhispercpp"
+
+    def load(self) -> None:
+        from pywhispercpp.model import Model
+
+        self.whisper = Model(
+            self.model,
+            params_sampling_strategy=int(self.beam > 1),
+            redirect_whispercpp_logs_to=None,
+            n_threads=self.threads,
+            language="en",
+            print_progress=False,
+            no_context=True,
+            suppress_nst=True,
+            temperature=0.0,
+            temperature_inc=0.0,
+            **({"beam_search": {"beam_size": self.beam, "patience": -1.0}} if self.beam > 1 else _ONE),
+        )
+
+    def transcribe(self, samples: Any, heard: Heard) -> str:
+        segments = self.whisper.transcribe(samples, new_segment_callback=lambda segment: heard())
+        return " ".join(segment.text for segment in segments)
+
+    def version(self) -> str:
+        import _pywhispercpp
+
+        features = [part.strip() for part in _pywhispercpp.whisper_print_system_info().split("|")]
+        return f"{super().version()} ({', '.join(f.split(' =')[0] for f in features if f.endswith('= 1'))})"
+
+
+_ONE = {"greedy": {"best_of": 1}}
+
+
+class OpenVino(Adapter):
+    package = "openvino-genai"
+
+    def load(self) -> None:
+        import openvino_genai
+
+        self.whisper = openvino_genai.WhisperPipeline(
+            self.model,
+            "CPU",
+            INFERENCE_NUM_THREADS=self.threads,
+            INFERENCE_PRECISION_HINT=self.options["hint"],
+            CACHE_DIR=f"{self.model}/cache-{self.options['hint']}",
+        )
+        self.config = self.whisper.get_generation_config()
+        self.config.return_timestamps = True
+        self.config.num_beams = self.beam
+        if self.config.is_multilingual:
+            self.config.language, self.config.task = "<|en|>", "transcribe"
+
+    def transcribe(self, samples: Any, heard: Heard) -> str:
+        if self.beam > 1:  # it streams greedy text alone
+            return str(self.whisper.generate(samples, self.config).texts[0])
+
+        def streamed(piece: str) -> bool:
+            if piece.strip():
+                heard()
+            return False
+
+        return str(self.whisper.generate(samples, self.config, streamed).texts[0])
+
+
+ADAPTERS = {each.__name__: each for each in (MaxWhisper, OpenAI, FasterWhisper, WhisperCpp, OpenVino)}
