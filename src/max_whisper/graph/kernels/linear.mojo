@@ -180,8 +180,8 @@ def few_rows[
     var K = ceildiv(layer.K, step[mode]())
     var panels = ceildiv(layer.N, PANEL)
     var padded = rows_in_tile(M)
-    # A region costs some microseconds: not worth it for less than that many bytes a worker.
-    var workers = max(1, min(threads, panels * K * PANEL * 4 // 65536))
+    # A parallel region costs some ten microseconds, as long as a worker takes for this many bytes.
+    var workers = max(1, min(threads, panels * K * PANEL * 4 // 163840))
 
     def worker(t: Int) raises {imm}:
         var sums = unsafe_alloc[Int32](ROWS * GROUP * PANEL, alignment=64)
