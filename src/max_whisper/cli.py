@@ -22,7 +22,7 @@ import numpy as np
 import max_whisper
 from max_whisper.checkpoints import cache_folder, list_models
 from max_whisper.command.display import Display
-from max_whisper.command.flags import FLAGS, MODEL_FLAGS, WORD_FLAGS
+from max_whisper.command.flags import FLAGS, MODEL_FLAGS, VAD_PARAMETERS, WORD_FLAGS
 from max_whisper.command.inputs import Recording, recordings
 from max_whisper.errors import MaxWhisperError, MaxWhisperWarning, OptionError, OutputError
 from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
@@ -125,7 +125,8 @@ class _Run:
         self.model_name = args.pop("model")
         self.model_args = _model_args(args)
         temperature = _ladder(args.pop("temperature"), args.pop("temperature_increment_on_fallback"))
-        self.options = transcribe_options(temperature=temperature, **args)
+        vad_parameters = _vad_parameters(args)
+        self.options = transcribe_options(temperature=temperature, vad_parameters=vad_parameters, **args)
 
     def __call__(self) -> int:
         """Transcribes everything; returns the exit status."""
@@ -180,6 +181,15 @@ def _check_word_flags(args: dict[str, Any]) -> None:
         _warn("--max_line_count has no effect without --max_line_width")
     if args["max_words_per_line"] and args["max_line_width"]:
         _warn("--max_words_per_line has no effect with --max_line_width")
+
+
+def _vad_parameters(args: dict[str, Any]) -> dict[str, Any] | None:
+    """The parameters of the voice activity filter that are given, taken out of the arguments."""
+    given = {name: args.pop(f"vad_{name}") for name in VAD_PARAMETERS}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and not args["vad_filter"]:
+        raise OptionError(f"--vad_{next(iter(given))} requires --vad_filter True")
+    return given or None
 
 
 def _use_english(args: dict[str, Any]) -> None:

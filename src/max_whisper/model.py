@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from max_whisper.audio import N_FRAMES, N_SAMPLES, AudioSource, log_mel_spectrogram
+from max_whisper.audio import N_FRAMES, N_SAMPLES, AudioSource, as_samples, log_mel_spectrogram
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.decoding.options import DecodingOptions, DecodingResult
 from max_whisper.decoding.requests import Acquire, Attend, Encode, Features, Forward, Steps
@@ -20,8 +20,10 @@ from max_whisper.errors import AudioError, DeviceError, OptionError
 from max_whisper.tokenizer import Tokenizer, Vocabulary, get_tokenizer
 from max_whisper.transcribe.engine import Engine
 from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
-from max_whisper.transcribe.recording import transcribe_recording
+from max_whisper.transcribe.recording import transcribe_recording, without_speech
 from max_whisper.transcribe.segments import Event, Segment, Transcript
+from max_whisper.transcribe.speech import SpeechMap
+from max_whisper.transcribe.vad import speech_timestamps
 from max_whisper.transcribe.verbose import reporter
 from max_whisper.transcribe.words import WordTiming, find_alignment
 
@@ -284,8 +286,16 @@ class Whisper:
         return lambda: self._recording(audio, options)
 
     def _recording(self, audio: Audio, options: TranscribeOptions) -> Generator[Any, Any, Transcript]:
-        mel = log_mel_spectrogram(audio, self.dims.n_mels, padding=N_SAMPLES)
-        return transcribe_recording(mel, self.dims, self.tokenizer, options, self.alignment_heads)
+        heard, speech = audio, None
+        if options.vad is not None:
+            samples = as_samples(audio)
+            spans = speech_timestamps(samples, options.vad)
+            speech = SpeechMap(spans, len(samples), options.vad.padding)
+            if not spans:
+                return without_speech(options, None if self.is_multilingual else "en", speech.frames)
+            heard = speech.collect(samples)
+        mel = log_mel_spectrogram(heard, self.dims.n_mels, padding=N_SAMPLES)
+        return transcribe_recording(mel, self.dims, self.tokenizer, options, self.alignment_heads, speech)
 
     def _heard(self, one: Array) -> Encode | Attend:
         """The request that makes a window of a log-mel or of encoder output."""

@@ -1,7 +1,7 @@
 """The command's flags as data, from which the parser and docs/cli.md are made.
 
 Names, types, defaults and choices are those of openai-whisper's ``whisper`` command, apart from
-``--model`` and ``--precision``.
+``--model`` and ``--precision``; those of voice activity are faster-whisper's parameters.
 """
 
 from __future__ import annotations
@@ -158,6 +158,18 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             optional_float,
         ),
     ),
+    "voice activity": (
+        _flag("--vad_filter", "whether silence is left out first; needs max-whisper[vad]", str2bool, False),
+        _flag("--vad_threshold", "probability at which speech begins; 0.5 if not given", float),
+        _flag("--vad_min_speech_duration_ms", "shorter speech is left out; 0 if not given", int),
+        _flag("--vad_max_speech_duration_s", "longer speech is cut; endless if not given", float),
+        _flag(
+            "--vad_min_silence_duration_ms",
+            "shorter pauses belong to the speech around them; 2000 if not given",
+            int,
+        ),
+        _flag("--vad_speech_pad_ms", "what is kept before and after speech; 400 if not given", int),
+    ),
 }
 
 # These mean nothing without the times of words.
@@ -167,6 +179,15 @@ WORD_FLAGS = (
     "max_line_count",
     "max_words_per_line",
     "hallucination_silence_threshold",
+)
+
+# With "vad_" before them, flags; without, the names of what they set.
+VAD_PARAMETERS = (
+    "threshold",
+    "min_speech_duration_ms",
+    "max_speech_duration_s",
+    "min_silence_duration_ms",
+    "speech_pad_ms",
 )
 
 

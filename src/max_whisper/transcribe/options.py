@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from max_whisper.decoding.options import DecodingOptions, verify
 from max_whisper.decoding.window import Fallback, at_temperature
 from max_whisper.errors import OptionError
+from max_whisper.transcribe.vad import VadOptions, vad_options
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 PREPEND_PUNCTUATIONS = "\"'“¿([{-"
@@ -33,6 +34,7 @@ class TranscribeOptions:
         append_punctuations: Marks that belong to the word before them.
         hallucination_silence_threshold: With word times, silences longer than this (seconds) are
             skipped where what surrounds them looks invented.
+        vad: If given, only what counts as speech by it is heard at all.
     """
 
     decoding: DecodingOptions = field(default_factory=DecodingOptions)
@@ -45,6 +47,7 @@ class TranscribeOptions:
     prepend_punctuations: str = PREPEND_PUNCTUATIONS
     append_punctuations: str = APPEND_PUNCTUATIONS
     hallucination_silence_threshold: float | None = None
+    vad: VadOptions | None = None
 
     @property
     def rows(self) -> int:
@@ -67,9 +70,13 @@ def transcribe_options(
     append_punctuations: str = APPEND_PUNCTUATIONS,
     clip_timestamps: str | Sequence[float] = "0",
     hallucination_silence_threshold: float | None = None,
+    vad_filter: bool = False,
+    vad_parameters: VadOptions | Mapping[str, Any] | None = None,
     **decode_options: Any,
 ) -> TranscribeOptions:
     """Options under the names that openai-whisper's ``transcribe`` takes, checked.
+
+    ``vad_filter`` and ``vad_parameters`` are faster-whisper's.
 
     Args:
         temperature: One temperature, or several to try in turn.
@@ -84,6 +91,8 @@ def transcribe_options(
         append_punctuations: See there.
         clip_timestamps: Seconds joined by commas, or a list: start,end,start,end,...
         hallucination_silence_threshold: See :class:`TranscribeOptions`.
+        vad_filter: Whether silence is left out before anything is transcribed.
+        vad_parameters: What counts as speech: options, or a dict of some of them.
         decode_options: See :class:`~max_whisper.decoding.options.DecodingOptions`.
 
     Raises:
@@ -106,6 +115,7 @@ def transcribe_options(
         prepend_punctuations,
         append_punctuations,
         hallucination_silence_threshold,
+        vad_options(vad_filter, vad_parameters),
     )
     for each in temperatures:
         verify(at_temperature(options.decoding, each))

@@ -21,6 +21,7 @@ from max_whisper.decoding.window import Fallback, decode_with_fallback, detect_l
 from max_whisper.transcribe.options import FRAMES_PER_SECOND, TranscribeOptions
 from max_whisper.transcribe.segments import Event, Language, Progress, Segment, Transcript
 from max_whisper.transcribe.silence import Heard, Place, last_word_end, skip_silence
+from max_whisper.transcribe.speech import SpeechMap
 from max_whisper.transcribe.words import find_alignment, place_words
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def transcribe_recording(
     tokenizer_for: TokenizerFor,
     options: TranscribeOptions,
     heads: Sequence[tuple[int, int]] = (),
+    speech: SpeechMap | None = None,
 ) -> Generator[Request | Event, Any, Transcript]:
     """Transcribes a recording.
 
@@ -112,16 +114,18 @@ def transcribe_recording(
         tokenizer_for: Makes tokenizers.
         options: How.
         heads: (layer, head) pairs whose attention follows the audio, for word times.
+        speech: Where it comes from, if ``mel`` has only a recording's speech. Clips and all times
+            in the result are the recording's.
     """
     frames = mel.shape[1] - WINDOW_FRAMES
-    clips = clip_frames(options.clips, frames)
+    clips = clip_frames(options.clips if speech is None else speech.clips(options.clips), frames)
     language, kept = options.decoding.language, None
     if language is None and dims.is_multilingual:
         language, kept = yield from _detect(mel, tokenizer_for(None, options.decoding.task), clips)
     language = language or "en"
     tokenizer = tokenizer_for(language, options.decoding.task)
     options = replace(options, decoding=replace(options.decoding, language=language))
-    listener = _Listener(frames, dims, tokenizer, options, heads)
+    listener = _Listener(frames, dims, tokenizer, options, heads, only_speech=speech is not None)
 
     segments: list[Segment] = []
     for seek, end in clips:
@@ -134,10 +138,26 @@ def transcribe_recording(
             kept = None
             # A model that returns to where the window began would be heard forever.
             seek = cut.seek if cut.seek > seek else seek + window.size
-            segments.extend(cut.segments)
-            yield from cut.segments
-            yield Progress(min(frames, seek), frames)
+            found = cut.segments if speech is None else list(map(speech.segment, cut.segments))
+            segments.extend(found)
+            yield from found
+            done = min(frames, seek)
+            yield Progress(done, frames) if speech is None else speech.progress(done)
     return Transcript(tokenizer.decode(listener.history.said), tuple(segments), language)
+
+
+def without_speech(
+    options: TranscribeOptions, language: str | None, frames: int
+) -> Generator[Request | Event, Any, Transcript]:
+    """What a recording gives in which nobody speaks.
+
+    Args:
+        options: How it would have been transcribed.
+        language: The model's only one; otherwise it stays unknown where none is chosen.
+        frames: How long the recording is.
+    """
+    yield Progress(frames, frames)
+    return Transcript("", (), options.decoding.language or language)
 
 
 class _Listener:
@@ -150,7 +170,9 @@ class _Listener:
         tokenizer: Tokenizer,
         options: TranscribeOptions,
         heads: Sequence[tuple[int, int]],
+        only_speech: bool,
     ) -> None:
+        self._only_speech = only_speech
         self._frames = frames
         self._dims = dims
         self._tokenizer = tokenizer
@@ -172,6 +194,8 @@ class _Listener:
         if is_silent(result, options.fallback):
             return Cut([], window.seek + window.size, closed=True)
         cut = cut_segments(result, window, self._tokenizer, self._dims, first_id)
+        if self._only_speech:
+            cut = replace(cut, segments=[_within(segment, window) for segment in cut.segments])
         if options.word_timestamps:
             found = yield from self._with_words(cut, encoded, window)
             if found.segments is None:
@@ -292,6 +316,12 @@ def cut_segments(
         segments.append(segment(number, start, end, part))
     seek = window.seek + (window.size if closed else (tokens[cuts[-1] - 1] - begin) * stride)
     return Cut(segments, seek, closed)
+
+
+def _within(segment: Segment, window: Window) -> Segment:
+    """The segment as far as the window's speech goes; behind that, none of it is left."""
+    end = window.start + window.seconds
+    return replace(segment, start=min(segment.start, end), end=min(segment.end, end))
 
 
 def without_emptiness(segment: Segment) -> Segment:

@@ -61,11 +61,17 @@ class Segment:
 
 @dataclass(frozen=True)
 class Transcript:
-    """A transcribed recording."""
+    """A transcribed recording.
+
+    Attributes:
+        text: All that was said.
+        segments: The text in pieces.
+        language: Its code; None where nobody speaks, and no language was chosen.
+    """
 
     text: str
     segments: tuple[Segment, ...]
-    language: str
+    language: str | None
 
     def as_dict(self) -> dict[str, Any]:
         """The result as openai-whisper's ``transcribe`` returns it."""
