@@ -246,7 +246,7 @@ def about(results: dict[str, Any]) -> list[str]:
     rounds = max(each["rounds"] for each in results["figures"])
     clips = ", ".join(f"{name} ({seconds:.0f} s)" for name, seconds in results["clips"].items())
     machine = f"{results['processor']}, {results['cores']} cores, {results['threads']} threads"
-    turns = f"medians of {rounds} rounds, in each of which the engines took turns"
+    turns = f"medians of {rounds} rounds in which the engines took turns" if rounds > 1 else "one round"
     paragraphs = [
         f"{machine}; {results['when'][:10]}; {turns}. Clips: {clips}. Method: docs/benchmarks.md.",
         "Versions: " + "; ".join(f"{name} {version}" for name, version in results["versions"].items()) + ".",
