@@ -8,10 +8,13 @@ text before.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.metadata
 import io
+import sysconfig
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 Heard = Callable[[], None]
@@ -184,6 +187,13 @@ class WhisperCpp(Adapter):
     package = "pywhispercpp"
 
     def load(self) -> None:
+        # Built from source, the module does not know that its libraries lie beside it; once they
+        # are loaded, it finds them by their names.
+        folder = Path(sysconfig.get_path("platlib"))
+        for name in ("libggml-base.so.0", "libggml-cpu.so.0", "libggml.so.0", "libwhisper.so.1"):
+            if (folder / name).is_file():
+                ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
+
         from pywhispercpp.model import Model
 
         self.whisper = Model(
