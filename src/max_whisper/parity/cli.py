@@ -1,4 +1,4 @@
-"""The commands ``compare`` and ``inspect``, to be hung into the command line by ``register``."""
+"""The commands ``compare`` and ``inspect``: 0 for parity, 1 for a divergence, 2 for an error."""
 
 from __future__ import annotations
 
@@ -122,17 +122,29 @@ def run_inspect(arguments: argparse.Namespace) -> int:
     return 0 if inspection.passed else _EXIT_DIVERGED
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """``python -m max_whisper.parity.cli``: the two commands by themselves."""
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs ``compare ...`` or ``inspect ...`` and gives the exit status.
+
+    Args:
+        arguments: The command's name and what stands behind it; the process's if None.
+
+    Raises:
+        MaxWhisperError: If the comparison cannot be made.
+    """
     parser = argparse.ArgumentParser(prog="max-whisper")
     register(parser.add_subparsers(required=True))
     parsed = parser.parse_args(arguments)
+    status: int = parsed.run(parsed)
+    return status
+
+
+def main() -> int:
+    """``python -m max_whisper.parity.cli``: the two commands by themselves."""
     try:
-        status: int = parsed.run(parsed)
+        return run()
     except MaxWhisperError as error:
         Console(stderr=True).print(f"error: {error}", markup=False, highlight=False)
         return 2
-    return status
 
 
 def _workshop(arguments: argparse.Namespace, folder: str) -> Workshop:
