@@ -108,6 +108,18 @@ def test_times_are_those_of_the_speech_alone_exactly_moved(
             assert one["end"] == pytest.approx(other["end"] + start / RATE, abs=1e-3)
 
 
+def test_segments_of_one_window_stay_on_their_side_of_a_pause(
+    model: Callable[[str], Any], jfk: np.ndarray
+) -> None:
+    recording = np.concatenate([jfk, np.zeros(4 * RATE, np.float32), jfk])
+    (_, end), (start, _) = speech_timestamps(recording, VadOptions())
+    segments = model("tiny.en").transcribe(recording, vad_filter=True, temperature=0)["segments"]
+    assert {segment["seek"] for segment in segments} == {0}
+    assert any(segment["start"] == start / RATE for segment in segments)
+    for segment in segments:
+        assert segment["end"] <= end / RATE or segment["start"] >= start / RATE
+
+
 def test_clips_and_the_filter_go_together(
     model: Callable[[str], Any], jfk: np.ndarray, among_silence: np.ndarray
 ) -> None:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from max_whisper.audio import HOP_LENGTH, SAMPLE_RATE
 from max_whisper.transcribe.segments import Progress, Segment, Word
 
-#: A segment that has less than this many samples of a chunk, 0.1 s, does not speak in it.
-SLIVER = 1600
+#: A segment that has no more than the padding and these samples, 0.2 s, of a chunk does not speak
+#: in it: speech that short before a pause is the detector's delay.
+SLIVER = 3200
 #: Where more samples than this, 5 s, were left out, one window ends and another begins. Speech
 #: from either side of a shorter pause may share a window, and even a segment.
 LONG_PAUSE = 5 * SAMPLE_RATE
@@ -41,7 +42,7 @@ class SpeechMap:
         """
         self.chunks = tuple(chunks)
         self.length = length
-        self._slack = max(padding, SLIVER)
+        self._slack = padding + SLIVER
         #: Where each chunk begins in the collected speech, and where that ends.
         self._joints = [0, *accumulate(end - start for start, end in self.chunks)]
 

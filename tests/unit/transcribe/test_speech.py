@@ -108,7 +108,8 @@ def test_a_segment_across_a_joint_spans_the_silence():
 
 def test_what_only_touches_a_chunk_is_not_in_it():
     speech = speech_of((10, 14), (17, 20))
-    assert speech.interval(3.7, 6.0) == (17.0, 19.0)  # starts in the padding before the joint
+    assert speech.interval(3.3, 6.0) == (13.3, 19.0)
+    assert speech.interval(3.5, 6.0) == (17.0, 19.0)  # starts in the padding before the joint
     assert speech.interval(1.0, 4.3) == (11.0, 14.0)  # ends in the padding after it
     assert speech.interval(3.8, 4.2) == (17.0, 17.2)
     assert speech.interval(4.0, 4.0) == (17.0, 17.0)
