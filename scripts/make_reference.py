@@ -63,13 +63,14 @@ def load_models(pairs: list[str]) -> dict[str, Any]:
 
 
 def first_window(model: Any, audio: Path) -> tuple[Any, list[int]]:
-    """The mel of the first 30 s, and the tokens that the decoder is fed: sot sequence and result."""
+    """The first window as ``transcribe`` sees it, zeros after the recording's end, and the tokens that
+    the decoder is fed: sot sequence and result."""
     import whisper
     from whisper.tokenizer import get_tokenizer
 
     samples = whisper.load_audio(str(audio))
     mel = whisper.log_mel_spectrogram(samples, model.dims.n_mels, padding=whisper.audio.N_SAMPLES)
-    mel = whisper.pad_or_trim(mel, whisper.audio.N_FRAMES)
+    mel = whisper.pad_or_trim(mel[:, : -whisper.audio.N_FRAMES], whisper.audio.N_FRAMES)
     result = model.transcribe(samples, language="en", temperature=0.0, fp16=False)
     tokenizer = get_tokenizer(model.is_multilingual, num_languages=model.num_languages, language="en")
     tokens = [token for segment in result["segments"] if segment["seek"] == 0 for token in segment["tokens"]]

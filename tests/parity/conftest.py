@@ -32,9 +32,8 @@ def model() -> Callable[[str], Any]:
 
 @pytest.fixture(scope="session")
 def first_window() -> np.ndarray:
-    """The log-mel (80, 3000) of the first 30 s of jfk.flac."""
-    from max_whisper import audio
+    """The log-mel (80, 3000) of jfk.flac, as transcription sees it."""
+    from max_whisper.audio import load_audio
+    from max_whisper.parity import engine
 
-    samples = audio.load_audio(str(DATA / "jfk.flac"))
-    mel = audio.log_mel_spectrogram(samples, 80, padding=audio.N_SAMPLES)
-    return audio.pad_or_trim(mel, audio.N_FRAMES)
+    return engine.first_window(load_audio(str(DATA / "jfk.flac")), 80)
