@@ -125,7 +125,7 @@ def _stages(table: Table) -> list[str]:
     )
     parts = [
         about,
-        f"<figure>{deviation_chart(table)}</figure>",
+        f'<figure class="chart">{deviation_chart(table)}</figure>',
         _table(heads, (_stage(row, table) for row in table.shown())),
     ]
     if hidden:
@@ -210,7 +210,7 @@ def _attention(inspection: Inspection) -> list[str]:
         for title, weights in (("ours", picture.ours), ("reference", picture.reference)):
             labels = picture.labels[: len(weights)]
             drawn = attention_map(weights, labels, picture.seconds, f"Cross-attention, {title}")
-            parts.append(f"<figure><figcaption>{title}</figcaption>{drawn}</figure>")
+            parts.append(f'<figure class="map"><figcaption>{title}</figcaption>{drawn}</figure>')
     if inspection.heads:
         rows = [
             (
