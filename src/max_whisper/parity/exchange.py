@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +10,9 @@ import numpy as np
 
 from max_whisper.checkpoints.catalogue import find_model
 from max_whisper.checkpoints.checkpoint import Checkpoint
-from max_whisper.checkpoints.resolve import Location, cache_folder, find_local
+from max_whisper.checkpoints.resolve import cache_folder, find_local
+from max_whisper.parity.ctranslate2_writer import write_directory
+from max_whisper.parity.engine import tokenizer_of
 from max_whisper.parity.measure import ParityError
 
 
@@ -19,8 +20,8 @@ def checkpoint_for(engine: str, checkpoint: Checkpoint, folder: Path) -> str:
     """What to call the checkpoint when asking an engine for it.
 
     Our own engines read the original. openai-whisper is given the canonical arrays in an
-    ``.npz``, whatever file they came from. The other two read one format each, and are given
-    the original if it has that format.
+    ``.npz``, and faster-whisper a CTranslate2 directory, whatever file they came from.
+    transformers is given the original, which must have its format.
 
     Args:
         engine: The backend's name.
@@ -33,9 +34,12 @@ def checkpoint_for(engine: str, checkpoint: Checkpoint, folder: Path) -> str:
     if engine.startswith("openai-"):
         return _arrays(checkpoint, folder / "checkpoint.npz")
     if engine == "faster-whisper":
-        return _directory(checkpoint, folder / "ctranslate2", "model.bin", "CTranslate2")
+        if not (folder / "ctranslate2").exists():
+            tokenizer = tokenizer_of(checkpoint, None, "transcribe")
+            write_directory(checkpoint, tokenizer, folder / "ctranslate2")
+        return str(folder / "ctranslate2")
     if engine == "transformers":
-        return _directory(checkpoint, folder / "safetensors", "model.safetensors", "Hugging Face's")
+        return _safetensors(checkpoint)
     return checkpoint.source
 
 
@@ -46,31 +50,11 @@ def _arrays(checkpoint: Checkpoint, path: Path) -> str:
     return str(path)
 
 
-def _directory(checkpoint: Checkpoint, folder: Path, weights: str, format_name: str) -> str:
-    """The checkpoint's own directory, its weights joined if they come in parts."""
-    if folder.exists():
-        return str(folder)
+def _safetensors(checkpoint: Checkpoint) -> str:
     location = find_local(checkpoint.source, find_model(checkpoint.source), cache_folder())
-    if location is None:
-        raise ParityError(f"{checkpoint.source} is not on this machine any more")
-    if location.files[0].is_dir():
-        if (location.files[0] / weights).exists():
-            return str(location.files[0])
-    elif location.files[0].name.startswith(weights):
-        return _joined(location, folder, weights)
+    if location is not None and any(location.directory.glob("*.safetensors")):
+        return str(location.directory)
     raise ParityError(
-        f"this engine reads checkpoints in {format_name} format, which {checkpoint.source} is not; give "
-        f"one that is with --model"
+        f"transformers reads Hugging Face directories alone, and {checkpoint.source} is none; give one with "
+        "--model"
     )
-
-
-def _joined(location: Location, folder: Path, weights: str) -> str:
-    folder.mkdir()
-    with (folder / weights).open("wb") as out:
-        for part in location.files:
-            with part.open("rb") as stored:
-                shutil.copyfileobj(stored, out)
-    for file in location.directory.iterdir():
-        if file.suffix in (".json", ".txt"):
-            shutil.copy(file, folder)
-    return str(folder)
