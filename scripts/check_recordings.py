@@ -1,7 +1,7 @@
 """Holds max-whisper to openai-whisper's transcripts of recordings that are not in the repository.
 
     python -m scripts.check_recordings GOLDEN.json... --audio FILE_OR_FOLDER
-        [--runs greedy,greedy_condition,beam5]
+        [--runs NAME,...]
 
 The golden files are those of scripts/make_reference.py (or the same with full segments). In a
 folder, a recording is found by the clip's name and any suffix. Every difference is printed; the
@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.parity.golden import differences
 
-RUNS = "greedy,greedy_condition,beam5,beam5_condition"
+RUNS = "greedy,greedy_condition,greedy_words,beam5,beam5_condition"
 
 
 def recording(audio: Path, clip: str) -> Path:

@@ -56,10 +56,15 @@ def stages_module() -> ModuleType:
 
 def load_models(pairs: list[str]) -> dict[str, Any]:
     import torch
+    import whisper
 
     torch.set_num_threads(1)
-    stages = stages_module()
-    return {name: stages.load(path) for name, path in (pair.split("=", 1) for pair in pairs)}
+    stages, models = stages_module(), {}
+    for name, path in (pair.split("=", 1) for pair in pairs):
+        models[name] = stages.load(path)
+        # Known to openai-whisper by the model's name alone; without them word times are others.
+        models[name].set_alignment_heads(whisper._ALIGNMENT_HEADS[name])
+    return models
 
 
 def first_window(model: Any, audio: Path) -> tuple[Any, list[int]]:

@@ -72,3 +72,17 @@ def _segments(golden: Result, ours: Result) -> Iterator[str]:
         for key, tolerance in tolerances.items():
             if not abs(expected[key] - found[key]) <= tolerance + 1e-9:
                 yield f"{where}: expected {key} {expected[key]}, found {found[key]}"
+        yield from _words(where, expected, found)
+
+
+def _words(where: str, expected: Result, found: Result) -> Iterator[str]:
+    """Words are (text, start, end, probability) in the golden files, dictionaries in a result."""
+    texts = [word[0] for word in expected.get("words", ())], [w["word"] for w in found.get("words", ())]
+    if texts[0] != texts[1]:
+        yield f"{where}: expected words {texts[0]}, found {texts[1]}"
+        return
+    for (text, *values), word in zip(expected.get("words", ()), found.get("words", ()), strict=True):
+        tolerances = {"start": TIMES, "end": TIMES, "probability": SCORES}
+        for (key, tolerance), value in zip(tolerances.items(), values, strict=True):
+            if not abs(value - word[key]) <= tolerance + 1e-9:
+                yield f"{where}: {text!r} expected {key} {value}, found {word[key]}"

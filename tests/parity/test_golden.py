@@ -20,7 +20,7 @@ CLIPS = (
     "librivox-0930",
     "prompts_en",
 )
-RUNS = ("greedy", "greedy_condition", "beam5")
+RUNS = ("greedy", "greedy_condition", "greedy_words", "beam5")
 
 
 @pytest.mark.parametrize("run", RUNS)

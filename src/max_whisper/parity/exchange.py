@@ -46,7 +46,9 @@ def checkpoint_for(engine: str, checkpoint: Checkpoint, folder: Path) -> str:
 def _arrays(checkpoint: Checkpoint, path: Path) -> str:
     if not path.exists():
         dims = np.array(json.dumps(asdict(checkpoint.dims)))
-        np.savez(path, **{**checkpoint.tensors, "__dims__": dims})  # type: ignore[arg-type]
+        heads = np.array(checkpoint.alignment_heads or (), dtype=np.int64).reshape(-1, 2)
+        extra = {"__dims__": dims, "__heads__": heads}
+        np.savez(path, **{**checkpoint.tensors, **extra})  # type: ignore[arg-type]
     return str(path)
 
 

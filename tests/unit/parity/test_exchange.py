@@ -63,6 +63,7 @@ def test_openai_whisper_is_given_all_arrays_and_dimensions(tmp_path: Path) -> No
     checkpoint = tiny_checkpoint()
     with np.load(checkpoint_for("openai-cpu", checkpoint, tmp_path)) as stored:
         assert json.loads(str(stored["__dims__"])) == vars(checkpoint.dims)
+        assert stored["__heads__"].tolist() == [[1, 0]]
         for name, array in checkpoint.tensors.items():
             np.testing.assert_array_equal(stored[name], array)
 

@@ -39,7 +39,7 @@ def load(path: str | Path, device: str = "cpu") -> Any:
 
     Args:
         path: An OpenAI ``.pt`` file, or an ``.npz`` with the state dict's arrays and, under
-            ``__dims__``, the dimensions as JSON text.
+            ``__dims__``, the dimensions as JSON text, under ``__heads__`` the alignment heads.
         device: PyTorch's name of it.
     """
     import torch
@@ -54,10 +54,15 @@ def load(path: str | Path, device: str = "cpu") -> Any:
         state = {
             name: torch.from_numpy(arrays[name].astype(np.float32))
             for name in arrays.files
-            if name != "__dims__"
+            if not name.startswith("__")
         }
+        heads = arrays["__heads__"]
     model = Whisper(dims)
     model.load_state_dict(state)
+    if len(heads):
+        mask = torch.zeros(dims.n_text_layer, dims.n_text_head, dtype=torch.bool)
+        mask[heads[:, 0], heads[:, 1]] = True
+        model.register_buffer("alignment_heads", mask.to_sparse(), persistent=False)
     return model.eval().to(device)
 
 
