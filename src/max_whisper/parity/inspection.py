@@ -18,6 +18,9 @@ from max_whisper.parity.processes import Reply, Workshop
 from max_whisper.parity.stages import Table, compare_stages
 from max_whisper.parity.transcripts import Comparison, compare_transcripts
 
+#: The word error rate against the reference that a window's text may have below float32.
+WORD_ERRORS = 0.02
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -178,7 +181,7 @@ def inspect(workshop: Workshop, samples: Array, plan: Plan) -> Inspection:
         both, inputs = (plan.ours, plan.reference), (mel, tokens)
         hybrids = try_hybrids(workshop, both, ours, reference, inputs, decoding, language)
         inspection = replace(inspection, hybrids=hybrids)
-    return _concluded(inspection)
+    return _concluded(inspection, exact=workshop.setting.precision == "float32")
 
 
 _DECODING = ("task", "language", "beam_size", "patience", "length_penalty")
@@ -245,18 +248,30 @@ def _alignment_stages(layer: int) -> tuple[str, str]:
     return f"decoder.blocks.{layer}.cross_query", f"cross.{layer}.key"
 
 
-def _concluded(inspection: Inspection) -> Inspection:
-    """Names the first place at which something is wrong."""
+def _said(comparison: Comparison | None) -> str:
+    if comparison is None:
+        return "no transcript compared"
+    return "same tokens" if comparison.same_tokens else f"word error rate {comparison.word_error_rate:.4f}"
+
+
+def _concluded(inspection: Inspection, *, exact: bool = True) -> Inspection:
+    """Names the first place at which something is wrong.
+
+    Below float32 (not ``exact``) it is the words that must agree, not every token.
+    """
     table, comparison = inspection.table, inspection.comparison
     assert table is not None
     if table.first:
         first, verdict = table.first.name, table.verdict
     elif comparison and comparison.stops:
         first, verdict = "windows", f"the stages agree, but {comparison.stops}"
-    elif comparison and comparison.difference:
+    elif comparison and exact and comparison.difference:
         first, verdict = "text", f"the stages agree, but the text does not: {comparison.difference}"
     elif inspection.hybrids and not inspection.hybrids.same:
         first, verdict = "hybrids", "the stages agree, but mixtures of the two sides do not give one text"
+    elif comparison and (comparison.word_error_rate or 0.0) > WORD_ERRORS:
+        rate = f"{100 * (comparison.word_error_rate or 0.0):.2f} %"
+        first, verdict = "text", f"the stages agree, but the word error rate is {rate}"
     else:
-        first, verdict = None, f"{table.verdict}; {'same tokens' if comparison else 'no transcript compared'}"
+        first, verdict = None, f"{table.verdict}; {_said(comparison)}"
     return replace(inspection, first=first, verdict=verdict)

@@ -95,9 +95,12 @@ class Table:
         if first.error:
             return f"the first stage that diverges is {where}: {first.error}"
         assert first.difference is not None
+        value, how = first.difference.deviation, "off by"
+        if self.tolerance.rms < self.tolerance.greatest:
+            value, how = first.difference.rms, "root mean square error"
         return (
-            f"the first stage that diverges is {where}: off by {first.difference.deviation:.3g} standard "
-            f"deviations, tolerance {self.tolerance}"
+            f"the first stage that diverges is {where}: {how} {value:.3g} standard deviations, "
+            f"tolerance {self.tolerance}"
         )
 
     def shown(self) -> list[Row]:
