@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ _OTHERS = f"""\
 other commands:
   {PROGRAM} models           list the models and those that are here
   {PROGRAM} prepare MODEL    fetch and compile models ahead of their first use
+  {PROGRAM} compare AUDIO    transcribe with several engines and compare
+  {PROGRAM} inspect AUDIO    compare with a reference stage by stage
 
 An input that has the name of a command is written ./models.
 """
@@ -289,8 +292,20 @@ def _shown(path: Path) -> str:
     return f"~{text[len(home) :]}" if len(home) > 1 and text.startswith(f"{home}/") else text
 
 
+def _lab(command: str, arguments: list[str]) -> int:
+    from max_whisper.parity.cli import run
+
+    try:
+        return run([command, *arguments])
+    except MaxWhisperError as error:
+        Display.note(str(error))
+        return USAGE  # 1 says that the comparison was made, and found a difference
+
+
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "transcribe": _transcribe,
     "models": _models,
     "prepare": _prepare,
+    "compare": partial(_lab, "compare"),
+    "inspect": partial(_lab, "inspect"),
 }

@@ -467,3 +467,9 @@ def test_output_on_a_full_disk() -> None:
         )
     assert process.returncode == 1
     assert process.stderr == b"max-whisper: cannot write to standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", ["compare", "inspect"])
+def test_the_lab_answers_to_its_names(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, "nosuch.flac"]) == 2
+    assert "nosuch.flac" in capsys.readouterr().err
