@@ -154,7 +154,7 @@ class MaxRuntime:
             logprobs.to_numpy(),
             watched.to_numpy(),
             logits,
-            queries[: self._dims.n_text_layer],
+            queries,
         )
 
     def alignment(
