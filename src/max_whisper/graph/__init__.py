@@ -1,1 +1,11 @@
 """Whisper as MAX graphs: the only package that imports ``max``."""
+
+import os
+import sys
+
+# MAX's own threads would look for work in a loop while the kernels' team (team.py) needs the cores.
+# The setting has two names that must agree, and holds from the first device on: whoever has MAX
+# running already, or chose a value, keeps it.
+_BUSY_WAIT = ("MODULAR_RUNTIME_THREAD_BUSY_WAIT_TIME_US", "MODULAR_THREAD_BUSY_WAIT_US")
+if "max.driver" not in sys.modules and not any(name in os.environ for name in _BUSY_WAIT):
+    os.environ.update(dict.fromkeys(_BUSY_WAIT, "0"))

@@ -42,7 +42,7 @@ class GraphSpec:
     Attributes:
         kind: A name that :mod:`max_whisper.graph.compile` knows.
         dims: The model's dimensions.
-        precision: The name of a tier of :mod:`max_whisper.graph.precision`.
+        precision: The name of a precision of :mod:`max_whisper.graph.precision`.
         device: ``cpu``, or ``gpu`` with an index.
         probe: Whether every stage is an output.
     """

@@ -13,13 +13,16 @@ from max_whisper.errors import DeviceError
 from max_whisper.graph.artifacts import GraphSpec
 from max_whisper.graph.decoder import alignment_graph, decoder_graph
 from max_whisper.graph.encoder import attend_graph, encoder_graph
-from max_whisper.graph.precision import PRECISIONS
+from max_whisper.graph.precision import find_precision
+from max_whisper.graph.team import team_graph
 
 
 def build(spec: GraphSpec) -> tuple[Graph, list[str]]:
     """The graph of ``spec`` and the names of the stages that follow its proper outputs."""
     device = DeviceRef.from_device(open_device(spec.device))
-    precision = PRECISIONS[spec.precision]
+    if spec.kind == "team":
+        return team_graph(device), []
+    precision = find_precision(spec.precision)
     if spec.kind == "encoder":
         graph, stages = encoder_graph(spec.dims, device, precision, probe=spec.probe)
         return graph, stages.names()

@@ -10,7 +10,7 @@ from max.dtype import DType
 from max.graph import BufferType, BufferValue, DeviceRef, Graph, TensorType, TensorValue
 
 from max_whisper.checkpoints.checkpoint import ModelDimensions
-from max_whisper.graph.encoder import cross_cache_type, one_int
+from max_whisper.graph.encoder import cross_cache_type, one_int, team_type
 from max_whisper.graph.layers import KERNELS, Layers
 from max_whisper.graph.precision import Precision
 from max_whisper.graph.stages import Stages
@@ -32,9 +32,9 @@ def decoder_graph(
     ) as graph:
         tokens, rows, positions, windows, sources, outputs = (value.tensor for value in graph.inputs[:6])
         constraint = [value.tensor for value in graph.inputs[6:10]]
-        k, threads = (value.tensor for value in graph.inputs[10:12])
+        k, team = (value.tensor for value in graph.inputs[10:12])
         cache, cross = (value.buffer for value in graph.inputs[12:14])
-        layers = Layers(device, precision, threads)
+        layers = Layers(device, precision, team)
         width = dims.n_text_state
         table = layers.packed("decoder.token_embedding", dims.n_vocab, width)
         positional = layers.weight("decoder.positional_embedding", dims.n_text_ctx, width)
@@ -113,14 +113,14 @@ def alignment_graph(dims: ModelDimensions, device: DeviceRef, precision: Precisi
     """Cross-attention scores before the softmax, (heads, N, n_audio_ctx), of chosen heads.
 
     Inputs: queries (n_text_layer, N, n_text_state), heads (count, 2) as (layer, head), window
-    (1,), cache, threads (1,).
+    (1,), cache, team (2,).
     """
     types = [
         TensorType(DType.float32, (dims.n_text_layer, "tokens", dims.n_text_state), device),
         TensorType(DType.int32, ("heads", 2), device),
         one_int(device),
         cross_cache_type(dims, device, precision),
-        one_int(device),
+        team_type(device),
     ]
     with Graph("whisper_alignment", input_types=types, custom_extensions=[KERNELS]) as graph:
         queries, heads, window = (value.tensor for value in graph.inputs[:3])
@@ -153,7 +153,7 @@ def _inputs(dims: ModelDimensions, device: DeviceRef, precision: Precision) -> l
         ints("outputs", "repeated"),
         TensorType(DType.float32, ("outputs", 2), device),
         ints("k"),  # only its length counts: an output's size must come from an input's
-        one_int(device),
+        team_type(device),
         self_cache_type(dims, device),
         cross_cache_type(dims, device, precision),
     ]

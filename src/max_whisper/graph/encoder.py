@@ -16,12 +16,12 @@ def encoder_graph(
 ) -> tuple[Graph, Stages]:
     """Log-mel (n_mels, 2 * n_audio_ctx) -> features, kept as a window of the cross cache.
 
-    Inputs: mel, window (1,), cache, threads (1,). Outputs: features (n_audio_ctx,
+    Inputs: mel, window (1,), cache, team (2,). Outputs: features (n_audio_ctx,
     n_audio_state); with ``probe``, every stage's value follows, named by the stages returned.
     """
     stages = Stages(probe)
     mel = TensorType(DType.float32, (dims.n_mels, 2 * dims.n_audio_ctx), device)
-    types = [mel, one_int(device), cross_cache_type(dims, device, precision), one_int(device)]
+    types = [mel, one_int(device), cross_cache_type(dims, device, precision), team_type(device)]
     with Graph("whisper_encoder", input_types=types, custom_extensions=[KERNELS]) as graph:
         layers = Layers(device, precision, graph.inputs[3].tensor)
         x = _stem(layers, dims, graph.inputs[0].tensor, stages)
@@ -34,9 +34,9 @@ def encoder_graph(
 
 
 def attend_graph(dims: ModelDimensions, device: DeviceRef, precision: Precision) -> Graph:
-    """Given features, kept as a window: inputs features, window (1,), cache, threads (1,)."""
+    """Given features, kept as a window: inputs features, window (1,), cache, team (2,)."""
     features = TensorType(DType.float32, (dims.n_audio_ctx, dims.n_audio_state), device)
-    types = [features, one_int(device), cross_cache_type(dims, device, precision), one_int(device)]
+    types = [features, one_int(device), cross_cache_type(dims, device, precision), team_type(device)]
     with Graph("whisper_attend", input_types=types, custom_extensions=[KERNELS]) as graph:
         layers = Layers(device, precision, graph.inputs[3].tensor)
         x, window = (value.tensor for value in graph.inputs[:2])
@@ -86,6 +86,11 @@ def one_int(device: DeviceRef) -> TensorType:
     return TensorType(DType.int32, (1,), device)
 
 
+def team_type(device: DeviceRef) -> TensorType:
+    """The threads that work: a team's address, and how many there are."""
+    return TensorType(DType.int64, (2,), device)
+
+
 def cross_cache_type(dims: ModelDimensions, device: DeviceRef, precision: Precision) -> BufferType:
     """(windows, layers, heads, words of a head): packed keys, then packed values."""
     return BufferType(DType.int32, ("windows", *cross_cache_shape(dims, precision)), device)
@@ -94,5 +99,5 @@ def cross_cache_type(dims: ModelDimensions, device: DeviceRef, precision: Precis
 def cross_cache_shape(dims: ModelDimensions, precision: Precision) -> tuple[int, int, int]:
     """The cache's shape for one window."""
     head_size = dims.n_text_state // dims.n_text_head
-    words = precision.attention_words(2 * packed_positions(dims.n_audio_ctx) * head_size)
+    words = precision.attention_words(packed_positions(dims.n_audio_ctx), head_size)
     return dims.n_text_layer, dims.n_text_head, words

@@ -28,13 +28,13 @@ class Layers:
     Args:
         device: Where the layers are computed.
         precision: How linear layers and attention multiply.
-        threads: The graph's (1,) int32 input that says how many workers a kernel may use.
+        team: The graph's (2,) int64 input that says which threads work: see :mod:`.team`.
     """
 
-    def __init__(self, device: DeviceRef, precision: Precision, threads: TensorValue) -> None:
+    def __init__(self, device: DeviceRef, precision: Precision, team: TensorValue) -> None:
         self.device = device
         self.precision = precision
-        self.threads = threads
+        self.team = team
 
     def weight(self, name: str, *shape: int) -> Weight:
         """A float32 weight, given to ``session.init`` by its name."""
@@ -65,13 +65,13 @@ class Layers:
         if residual is not None:
             return self._op(
                 "linear_residual",
-                [x, weight, epilogue, residual, self.threads],
+                [x, weight, epilogue, residual, self.team],
                 out,
                 mode=self.precision.linear,
             )
         return self._op(
             "linear",
-            [x, weight, epilogue, self.threads],
+            [x, weight, epilogue, self.team],
             out,
             mode=self.precision.linear,
             activation=activation,
@@ -86,7 +86,7 @@ class Layers:
         out = self._type(frames + 2 * border, width)
         return self._op(
             "conv",
-            [x, weight, epilogue, self.threads],
+            [x, weight, epilogue, self.team],
             out,
             mode=self.precision.linear,
             stride=stride,
@@ -103,13 +103,13 @@ class Layers:
         width = int(x.shape[1])
         weight = self.weight(f"{name}.weight", width)
         bias = self.weight(f"{name}.bias", width)
-        return self._op("layer_norm", [x, weight, bias, self.threads], self._type(x.shape[0], width))
+        return self._op("layer_norm", [x, weight, bias, self.team], self._type(x.shape[0], width))
 
     def encoder_attention(self, qkv: TensorValue, heads: int) -> TensorValue:
         """Every position attends to every position: (M, 3 * state) -> (M, state)."""
         out = self._type(qkv.shape[0], int(qkv.shape[1]) // 3)
         return self._op(
-            "encoder_attention", [qkv, self.threads], out, mode=self.precision.attention, heads=heads
+            "encoder_attention", [qkv, self.team], out, mode=self.precision.attention, heads=heads
         )
 
     def keep_cross(
@@ -119,7 +119,7 @@ class Layers:
         ops.inplace_custom(
             "whisper_keep_cross",
             self.device,
-            [cache, kv, window, self.threads],
+            [cache, kv, window, self.team],
             parameters={"mode": self.precision.attention, "layer": layer, "heads": heads},
         )
 
@@ -137,7 +137,7 @@ class Layers:
         out = self._type(*queries.shape)
         return self._inplace(
             "cross_attention",
-            [cache, queries, windows, self.threads],
+            [cache, queries, windows, self.team],
             out,
             mode=self.precision.attention,
             layer=layer,
@@ -160,7 +160,7 @@ class Layers:
         out = self._type(qkv.shape[0], int(qkv.shape[1]) // 3)
         return self._inplace(
             "self_attention",
-            [cache, qkv, rows, positions, sources, self.threads],
+            [cache, qkv, rows, positions, sources, self.team],
             out,
             layer=layer,
             heads=heads,
@@ -185,9 +185,7 @@ class Layers:
     def logits(self, x: TensorValue, table: tuple[Weight, Weight], width: int) -> TensorValue:
         """The output head, tied to the embedding: (L, state) -> (L, n_vocab)."""
         out = self._type(x.shape[0], width)
-        return self._op(
-            "linear", [x, *table, self.threads], out, mode=self.precision.linear, activation="none"
-        )
+        return self._op("linear", [x, *table, self.team], out, mode=self.precision.linear, activation="none")
 
     def candidates(self, logits: TensorValue, constraint: Sequence[TensorValue], k: Dim) -> list[TensorValue]:
         """Tokens (L, k) int32, logprobs (L, k) and watched (L,) of (L, n_vocab) logits."""
@@ -195,7 +193,7 @@ class Layers:
         results = ops.custom(
             "whisper_candidates",
             self.device,
-            [logits, *constraint, self.threads],
+            [logits, *constraint, self.team],
             [
                 TensorType(DType.int32, (outputs, k), self.device),
                 self._type(outputs, k),
@@ -217,7 +215,7 @@ class Layers:
         """Cross-attention scores before the softmax: (len(heads), N, positions)."""
         shape = (heads.shape[0], queries.shape[1], positions)
         out = TensorType(DType.float32, shape, self.device)
-        inputs = [cache, queries, heads, window, self.threads]
+        inputs = [cache, queries, heads, window, self.team]
         mode = self.precision.attention
         return self._inplace("alignment", inputs, out, mode=mode, positions=positions, head_count=head_count)
 

@@ -1,9 +1,11 @@
 """Precision is a choice of how a linear layer multiplies: how its weights are packed, and in what
 the kernels compute. Everything else (layer norms, softmax, sums, logits) is float32.
 
-Weights are 32-bit words: one float32, two bfloat16 or four int8 that are neighbours along the
-inner dimension, in panels of 32 columns (``kernels/tile.mojo``). An int8 column has a scale of
-its own; activations are quantised as they come, each row with a scale of its own.
+Weights are 32-bit words: one float32, two float16 or bfloat16, or four int8 that are neighbours
+along the inner dimension, in panels of 32 columns (``kernels/tile.mojo``). An int8 column has a
+scale of its own; activations are quantised as they come, each row with a scale of its own. What
+the kernels multiply words in is the processor's matter: where it has no instruction for a type,
+they are widened on the way.
 """
 
 from __future__ import annotations
@@ -31,16 +33,18 @@ def panels(columns: int) -> int:
 
 @dataclass(frozen=True)
 class Precision:
-    """One tier.
+    """One way to keep weights and to multiply by them.
 
     Attributes:
-        name: What the user calls it.
+        name: Its own name.
+        tier: What the user calls it.
         linear: The kernels' mode for linear layers.
         attention: The kernels' mode for attention over audio, and so how the cross-attention
             keys and values are stored.
     """
 
     name: str
+    tier: str
     linear: str
     attention: str
 
@@ -53,9 +57,10 @@ class Precision:
         """Words that hold a column of that many weights."""
         return -(-depth // STEPS[self.linear])
 
-    def attention_words(self, values: int) -> int:
-        """Words that hold that many keys or values."""
-        return values // STEPS[self.attention]
+    def attention_words(self, positions: int, head_size: int) -> int:
+        """Words that hold a head's keys and values, and their scales if they are integers."""
+        scales = 2 * positions if self.attention == "int8" else 0
+        return 2 * positions * head_size // STEPS[self.attention] + scales
 
     def pack(self, weight: Array, bias: Array) -> tuple[Words, Floats]:
         """A linear layer (out, in) and (out,) -> panels and epilogue.
@@ -75,21 +80,34 @@ class Precision:
             words = quantised.view(np.int32)
         elif self.linear == "bfloat16":
             words = to_bfloat16(padded).view(np.int32)
+        elif self.linear == "float16":
+            # Halves of neighbouring columns side by side: they are widened without being moved.
+            rows = padded.astype(np.float16).reshape(-1, PANEL, padded.shape[1]).transpose(0, 2, 1)
+            return np.ascontiguousarray(rows).view(np.int32).reshape(len(rows), -1, PANEL), epilogue
         else:
             words = padded.view(np.int32)
         return np.ascontiguousarray(words.reshape(-1, PANEL, words.shape[1]).transpose(0, 2, 1)), epilogue
 
 
-STEPS = {"float32": 1, "bfloat16": 2, "int8": 4}
+STEPS = {"float32": 1, "float16": 2, "bfloat16": 2, "int8": 4}
 
+#: The tiers by name.
 PRECISIONS = {
-    precision.name: precision
+    precision.tier: precision
     for precision in (
-        Precision("float32", "float32", "float32"),
-        Precision("bfloat16", "bfloat16", "bfloat16"),
-        Precision("int8", "int8", "bfloat16"),
+        Precision("float32", "float32", "float32", "float32"),
+        Precision("bfloat16", "bfloat16", "bfloat16", "bfloat16"),
+        Precision("int8", "int8", "int8", "int8"),
     )
 }
+
+#: float32 for weights that float16 holds exactly, as OpenAI's are: half the memory to read.
+FLOAT16_WEIGHTS = Precision("float32-float16", "float32", "float16", "float32")
+
+
+def find_precision(name: str) -> Precision:
+    """The precision of that name of its own."""
+    return next(each for each in (*PRECISIONS.values(), FLOAT16_WEIGHTS) if each.name == name)
 
 
 def choose_precision(name: str) -> Precision:
@@ -117,3 +135,11 @@ def to_bfloat16(values: Floats) -> NDArray[np.uint16]:
     bits = np.ascontiguousarray(values).view(np.uint32)
     rounded: NDArray[np.uint16] = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     return rounded
+
+
+def fits_float16(weight: Array) -> bool:
+    """Whether float16 holds every weight exactly."""
+    if weight.dtype == np.float16:
+        return True
+    with np.errstate(over="ignore"):
+        return bool(np.array_equal(weight.astype(np.float16).astype(np.float32), weight))

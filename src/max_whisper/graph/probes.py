@@ -22,7 +22,8 @@ from max_whisper.graph.compile import build, open_device
 from max_whisper.graph.constraints import ConstraintArrays
 from max_whisper.graph.encoder import cross_cache_shape
 from max_whisper.graph.precision import choose_precision
-from max_whisper.graph.runtime import available_cores, weights
+from max_whisper.graph.runtime import available_cores, for_weights, weights
+from max_whisper.graph.team import TEAM, team_of
 
 Floats = NDArray[np.float32]
 
@@ -55,24 +56,25 @@ def probe(
         same names and ``.cross_attn_ln``, ``.cross_query``, ``.cross_attention``, ``.cross_out``;
         ``ln`` and ``logits``.
     """
-    tier = choose_precision(precision)
+    tier = for_weights(choose_precision(precision), checkpoint)
     specs = [
         GraphSpec(kind, checkpoint.dims, tier.name, device, probe=True) for kind in ("encoder", "decoder")
     ]
     opened = open_device(device)
     session = InferenceSession(devices=[opened])
     registry = weights(checkpoint, tier)
-    models = [session.init(graph, weights_registry=registry) for graph in load_graphs(specs, progress)]
+    team_graph, *graphs = load_graphs([TEAM, *specs], progress)
+    models = [session.init(graph, weights_registry=registry) for graph in graphs]
     names = [build(spec)[1] for spec in specs]
     cross = Buffer(DType.int32, (1, *cross_cache_shape(checkpoint.dims, tier)), opened)
-    threads = _ints([available_cores()])
+    team = team_of(available_cores(), team_graph, session)
 
     _, *outputs = models[0].execute(
-        Buffer.from_numpy(np.ascontiguousarray(mel, np.float32)), _ints([0]), cross, threads
+        Buffer.from_numpy(np.ascontiguousarray(mel, np.float32)), _ints([0]), cross, team
     )
     stages = _named(names[0], outputs)
     decoded = models[1].execute(
-        *_decoder_inputs(checkpoint, tokens), threads, *_caches(checkpoint, opened, cross)
+        *_decoder_inputs(checkpoint, tokens), team, *_caches(checkpoint, opened, cross)
     )
     stages |= _named(names[1], decoded[4 + checkpoint.dims.n_text_layer :])
     stages["logits"] = decoded[3].to_numpy().copy()

@@ -26,8 +26,9 @@ from max_whisper.graph.compile import open_device
 from max_whisper.graph.constraints import ConstraintArrays
 from max_whisper.graph.encoder import cross_cache_shape
 from max_whisper.graph.packing import pack_cross, pack_decoder, pack_encoder
-from max_whisper.graph.precision import Precision, choose_precision
-from max_whisper.graph.store import Arrays, packed_weights
+from max_whisper.graph.precision import FLOAT16_WEIGHTS, Precision, choose_precision, fits_float16
+from max_whisper.graph.store import Arrays, is_packed, packed_weights
+from max_whisper.graph.team import TEAM, team_of
 
 GRAPHS = ("encoder", "decoder")
 RARE_GRAPHS = ("attend", "alignment")  # for features of the caller's own, and for word times
@@ -65,6 +66,7 @@ class MaxRuntime:
         *,
         device_name: str,
         precision: Precision,
+        team: CompiledModel,
         threads: int,
         progress: Progress | None,
     ) -> None:
@@ -80,7 +82,7 @@ class MaxRuntime:
         self._decoder = self._session.init(decoder, weights_registry=self._weights)
         self._rare: dict[str, Model] = {}
         self._progress = progress
-        self._threads = Buffer.from_numpy(np.array([threads], np.int32))
+        self._team = team_of(threads, team, self._session)
         self._constraints = ConstraintArrays()
         self._cache = self._new_cache(1)
         self._cross = self._new_cross(1)
@@ -94,7 +96,7 @@ class MaxRuntime:
     @property
     def precision(self) -> str:
         """The tier's name."""
-        return self._precision.name
+        return self._precision.tier
 
     def reserve(self, rows: int, windows: int) -> None:
         """Makes room for at least that many cache rows and windows; what they held is lost."""
@@ -110,7 +112,7 @@ class MaxRuntime:
         if mel.shape != expected:
             raise OptionError(f"a window of this model is a log-mel of shape {expected}, not {mel.shape}")
         self._features[window] = self._encoder.execute(
-            self._floats(mel), self._window(window), self._cross, self._threads
+            self._floats(mel), self._window(window), self._cross, self._team
         )[0]
 
     def attend(self, features: NDArray[np.float32], window: int) -> None:
@@ -119,7 +121,7 @@ class MaxRuntime:
         if features.shape != expected:
             raise OptionError(f"encoder output of this model has shape {expected}, not {features.shape}")
         kept = self._floats(features)
-        self._rarely("attend").execute(kept, self._window(window), self._cross, self._threads)
+        self._rarely("attend").execute(kept, self._window(window), self._cross, self._team)
         self._features[window] = kept
 
     def features(self, window: int) -> NDArray[np.float32]:
@@ -145,7 +147,7 @@ class MaxRuntime:
             self._ints(batch.outputs),
             *(Buffer.from_numpy(array) for array in self._constraints.fill(batch.constraints)),
             Buffer.from_numpy(np.zeros(batch.k, np.int32)),
-            self._threads,
+            self._team,
             self._cache,
             self._cross,
         )
@@ -163,14 +165,14 @@ class MaxRuntime:
         """Cross-attention scores before the softmax, (len(heads), N, n_audio_ctx) float32."""
         pairs = np.array(heads, np.int32).reshape(-1, 2)
         (scores,) = self._rarely("alignment").execute(
-            self._floats(queries), self._ints(pairs), self._window(window), self._cross, self._threads
+            self._floats(queries), self._ints(pairs), self._window(window), self._cross, self._team
         )
         return np.asarray(scores.to_numpy())
 
     def _rarely(self, kind: str) -> Model:
         """A graph that few need, loaded when one does."""
         if kind not in self._rare:
-            spec = GraphSpec(kind, self._dims, self.precision, self.device_name)
+            spec = GraphSpec(kind, self._dims, self._precision.name, self.device_name)
             (graph,) = load_graphs([spec], self._progress)
             self._rare[kind] = self._session.init(graph, weights_registry=self._weights)
         return self._rare[kind]
@@ -220,13 +222,14 @@ def load_runtime(
         DeviceError: If there is no such device.
         ArtifactError: If a graph cannot be compiled or kept.
     """
-    tier = choose_precision(precision)
+    tier = for_weights(choose_precision(precision), checkpoint)
     if threads < 0:
         raise OptionError(f"the number of threads is {threads}: it must be 0 (all cores) or more")
     name = device or "cpu"
     opened = open_device(name)
-    specs = [GraphSpec(kind, checkpoint.dims, tier.name, name) for kind in (*GRAPHS, *RARE_GRAPHS)]
-    encoder, decoder = load_graphs(specs if complete else specs[: len(GRAPHS)], progress)[: len(GRAPHS)]
+    kinds = (*GRAPHS, *RARE_GRAPHS) if complete else GRAPHS
+    specs = [GraphSpec(kind, checkpoint.dims, tier.name, name) for kind in kinds]
+    team, encoder, decoder, *_ = load_graphs([TEAM, *specs], progress)
     return MaxRuntime(
         checkpoint,
         opened,
@@ -234,6 +237,7 @@ def load_runtime(
         decoder,
         device_name=name,
         precision=tier,
+        team=team,
         threads=threads or available_cores(),
         progress=progress,
     )
@@ -246,11 +250,23 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+PARTS = {"encoder": pack_encoder, "cross": pack_cross, "decoder": pack_decoder}
+
+
+def for_weights(precision: Precision, checkpoint: Checkpoint) -> Precision:
+    """How a tier keeps these weights: float32 takes half the memory for what float16 holds exactly."""
+    if precision.linear != "float32":
+        return precision
+    halves = FLOAT16_WEIGHTS
+    packed = all(is_packed(checkpoint.fingerprint, f"{part}-{halves.name}") for part in PARTS)
+    matrices = (tensor for tensor in checkpoint.tensors.values() if tensor.ndim > 1)
+    return halves if packed or all(map(fits_float16, matrices)) else precision
+
+
 def weights(checkpoint: Checkpoint, precision: Precision) -> Arrays:
     """All graphs' weights, packed for a precision."""
-    parts = {"encoder": pack_encoder, "cross": pack_cross, "decoder": pack_decoder}
     packed: Arrays = {}
-    for part, pack in parts.items():
+    for part, pack in PARTS.items():
         name = f"{part}-{precision.name}"
         packed |= packed_weights(checkpoint.fingerprint, name, functools.partial(pack, checkpoint, precision))
     return packed

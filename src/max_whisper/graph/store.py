@@ -34,7 +34,7 @@ def packed_weights(fingerprint: str, part: str, pack: Callable[[], Arrays]) -> A
         part: Which graph's weights, and in which precision.
         pack: Makes them. A folder that cannot be written costs the time to pack at each start.
     """
-    path = cache_folder() / "weights" / f"{fingerprint[:32]}-{part}-{FORMAT}.bin"
+    path = _path(fingerprint, part)
     try:
         return _read(path)
     except (OSError, ValueError, KeyError, TypeError):
@@ -44,6 +44,15 @@ def packed_weights(fingerprint: str, part: str, pack: Callable[[], Arrays]) -> A
         return _read(path)
     except OSError:
         return arrays
+
+
+def is_packed(fingerprint: str, part: str) -> bool:
+    """Whether a checkpoint's part was packed before."""
+    return _path(fingerprint, part).is_file()
+
+
+def _path(fingerprint: str, part: str) -> Path:
+    return cache_folder() / "weights" / f"{fingerprint[:32]}-{part}-{FORMAT}.bin"
 
 
 def _read(path: Path) -> Arrays:

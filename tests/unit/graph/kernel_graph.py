@@ -10,10 +10,12 @@ from max.dtype import DType
 from max.engine import InferenceSession
 from max.graph import DeviceRef, Graph, TensorType, ops
 
+from max_whisper.graph.encoder import team_type
 from max_whisper.graph.layers import KERNELS
 from max_whisper.graph.precision import PANEL
 
-MODES = ("float32", "bfloat16", "int8")
+MODES = ("float32", "float16", "bfloat16", "int8")
+ATTENTIONS = ("float32", "bfloat16", "int8")
 HEADS = 2
 DEVICE = DeviceRef.CPU()
 
@@ -27,27 +29,26 @@ def ints(*shape):
 
 
 def input_types():
-    types = [floats("M", "K"), floats("M", "N"), ints(1)]
+    types = [floats("M", "K"), floats("M", "N"), team_type(DEVICE)]
     for mode in MODES:
         types += [ints("P", f"words_{mode}", PANEL), floats(f"rows_{mode}", "columns")]
-    types += [floats("positions", "qkv"), floats("positions", "state"), ints("positions")]
-    return types
+    return [*types, floats("positions", "qkv"), floats("positions", "state")]
 
 
 def kernel_graph():
-    """Outputs: for each mode a linear layer plain, with GELU, with residual; then attention twice."""
+    """Outputs: for each mode a linear layer plain, with GELU, with residual; then attention in each mode."""
     with Graph("kernels", input_types=input_types(), custom_extensions=[KERNELS]) as graph:
-        x, residual, threads = (value.tensor for value in graph.inputs[:3])
+        x, residual, team = (value.tensor for value in graph.inputs[:3])
         outputs = []
         for i, mode in enumerate(MODES):
             layer = [value.tensor for value in graph.inputs[3 + 2 * i : 5 + 2 * i]]
             for activation in ("none", "gelu"):
                 parameters = {"mode": mode, "activation": activation}
-                outputs += op("linear", [x, *layer, threads], residual.type, **parameters)
-            outputs += op("linear_residual", [x, *layer, residual, threads], residual.type, mode=mode)
-        qkv, heads, _ = (value.tensor for value in graph.inputs[9:12])
-        for mode in ("float32", "bfloat16"):
-            outputs += op("encoder_attention", [qkv, threads], heads.type, mode=mode, heads=HEADS)
+                outputs += op("linear", [x, *layer, team], residual.type, **parameters)
+            outputs += op("linear_residual", [x, *layer, residual, team], residual.type, mode=mode)
+        qkv, heads = (value.tensor for value in graph.inputs[3 + 2 * len(MODES) :])
+        for mode in ATTENTIONS:
+            outputs += op("encoder_attention", [qkv, team], heads.type, mode=mode, heads=HEADS)
         graph.output(*outputs)
     return graph
 

@@ -1,15 +1,15 @@
 """The custom ops that Whisper's graphs are made of. Each hands its tensors on as pointers."""
 
 from .candidates import candidates
-from .attention import alignment, cross_attention, encoder_attention, pack_head, self_attention
+from .attention import AlignmentTasks, KeepTasks, cross_attention, encoder_attention
 from .linear import Layer, linear
+from .past import self_attention
 from .pointwise import embed, layer_norm, pad_frames
-from .tile import F32
+from .team import Team, start_team
 
 import extensibility
 from extensibility import InputTensor, OutputTensor
 from extensibility import _MutableInputTensor as MutableInputTensor
-from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
 
 
@@ -18,9 +18,10 @@ def untracked[T: AnyType](pointer: Pointer[T, _]) -> Pointer[T, MutUntrackedOrig
     return pointer.unsafe_mut_cast[True]().unsafe_origin_cast[MutUntrackedOrigin]()
 
 
-def count(threads: InputTensor[dtype=DType.int32, rank=1, ...]) -> Int:
-    """The number of workers, which the caller of the graph decides."""
-    return max(1, Int(threads.unsafe_ptr()[]))
+def reached(team: InputTensor[dtype=DType.int64, rank=1, ...]) -> Team:
+    """The team that the caller of the graph gives it: an address, and how many threads."""
+    var values = team.unsafe_ptr()
+    return Team(Int(values[unsafe_offset=0]), max(1, Int(values[unsafe_offset=1])))
 
 
 comptime f32 = DType.float32
@@ -39,7 +40,7 @@ struct Linear:
         x: InputTensor[dtype=f32, rank=2, ...],
         weight: InputTensor[dtype=i32, rank=3, ...],
         epilogue: InputTensor[dtype=f32, rank=2, ...],
-        threads: InputTensor[dtype=i32, rank=1, ...],
+        team: InputTensor[dtype=DType.int64, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
         var K = Int(x.dim_size(1))
@@ -55,7 +56,7 @@ struct Linear:
             ),
             untracked(x.unsafe_ptr()),
             Int(result.dim_size(0)),
-            count(threads),
+            reached(team),
         )
 
 
@@ -72,7 +73,7 @@ struct LinearResidual:
         weight: InputTensor[dtype=i32, rank=3, ...],
         epilogue: InputTensor[dtype=f32, rank=2, ...],
         residual: InputTensor[dtype=f32, rank=2, ...],
-        threads: InputTensor[dtype=i32, rank=1, ...],
+        team: InputTensor[dtype=DType.int64, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
         var K = Int(x.dim_size(1))
@@ -88,7 +89,7 @@ struct LinearResidual:
             ),
             untracked(residual.unsafe_ptr()),
             Int(result.dim_size(0)),
-            count(threads),
+            reached(team),
         )
 
 
@@ -108,7 +109,7 @@ struct Conv:
         x: InputTensor[dtype=f32, rank=2, ...],
         weight: InputTensor[dtype=i32, rank=3, ...],
         epilogue: InputTensor[dtype=f32, rank=2, ...],
-        threads: InputTensor[dtype=i32, rank=1, ...],
+        team: InputTensor[dtype=DType.int64, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
         var channels = Int(x.dim_size(1))
@@ -131,7 +132,7 @@ struct Conv:
             ),
             untracked(x.unsafe_ptr()),
             frames,
-            count(threads),
+            reached(team),
         )
 
 
@@ -162,7 +163,7 @@ struct LayerNorm:
         x: InputTensor[dtype=f32, rank=2, ...],
         weight: InputTensor[dtype=f32, rank=1, ...],
         bias: InputTensor[dtype=f32, rank=1, ...],
-        threads: InputTensor[dtype=i32, rank=1, ...],
+        team: InputTensor[dtype=DType.int64, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
         layer_norm(
@@ -172,7 +173,7 @@ struct LayerNorm:
             untracked(bias.unsafe_ptr()),
             Int(x.dim_size(0)),
             Int(x.dim_size(1)),
-            count(threads),
+            reached(team),
         )
 
 
@@ -186,7 +187,7 @@ struct EncoderAttention:
     ](
         result: OutputTensor[dtype=f32, rank=2, ...],
         qkv: InputTensor[dtype=f32, rank=2, ...],
-        threads: InputTensor[dtype=i32, rank=1, ...],
+        team: InputTensor[dtype=DType.int64, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
         encoder_attention[mode](
@@ -195,7 +196,7 @@ struct EncoderAttention:
             Int(qkv.dim_size(0)),
             heads,
             Int(result.dim_size(1)) // heads,
-            count(threads),
+            reached(team),
         )
 
 
@@ -210,7 +211,7 @@ struct KeepCross:
         cache: MutableInputTensor[dtype=i32, rank=4, ...],
         kv: InputTensor[dtype=f32, rank=2, ...],
         window: InputTensor[dtype=i32, rank=1, ...],
-        threads: InputTensor[dtype=i32, rank=1, ...],
+        team: InputTensor[dtype=DType.int64, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
         var positions = Int(kv.dim_size(0))
@@ -219,22 +220,8 @@ struct KeepCross:
         var head_size = Int(cache.dim_size(3))
         var slot = Int(untracked(window.unsafe_ptr())[]) * Int(cache.dim_size(1)) + layer
         var target_ptr = untracked(cache.unsafe_ptr()).unsafe_offset(slot * heads * head_size)
-        var source = untracked(kv.unsafe_ptr())
-        var workers = min(count(threads), heads)
-
-        def worker(t: Int) raises {imm}:
-            for head in range(t, heads, workers):
-                pack_head[mode](
-                    target_ptr.unsafe_offset(head * head_size),
-                    source.unsafe_offset(head * D),
-                    source.unsafe_offset(state + head * D),
-                    2 * state,
-                    positions,
-                    D,
-                    F32(D) ** -0.25,
-                )
-
-        sync_parallelize(worker, workers)
+        var tasks = KeepTasks[mode](target_ptr, untracked(kv.unsafe_ptr()), positions, heads, D)
+        reached(team).do(tasks, heads)
 
 
 @extensibility.register("whisper_cross_attention")
@@ -249,7 +236,7 @@ struct CrossAttention:
         cache: MutableInputTensor[dtype=i32, rank=4, ...],
         queries: InputTensor[dtype=f32, rank=2, ...],
         windows: InputTensor[dtype=i32, rank=1, ...],
-        threads: InputTensor[dtype=i32, rank=1, ...],
+        team: InputTensor[dtype=DType.int64, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
         var layer_size = heads * Int(cache.dim_size(3))
@@ -263,7 +250,7 @@ struct CrossAttention:
             positions,
             heads,
             Int(result.dim_size(1)) // heads,
-            count(threads),
+            reached(team),
         )
 
 
@@ -281,7 +268,7 @@ struct SelfAttention:
         rows: InputTensor[dtype=i32, rank=1, ...],
         positions: InputTensor[dtype=i32, rank=1, ...],
         sources: InputTensor[dtype=i32, rank=2, ...],
-        threads: InputTensor[dtype=i32, rank=1, ...],
+        team: InputTensor[dtype=DType.int64, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
         var state = Int(result.dim_size(1))
@@ -299,7 +286,7 @@ struct SelfAttention:
             Int(result.dim_size(0)),
             heads,
             state // heads,
-            count(threads),
+            reached(team),
         )
 
 
@@ -370,7 +357,7 @@ struct Candidates:
         forbidden: InputTensor[dtype=i32, rank=2, ...],
         repeated: InputTensor[dtype=i32, rank=2, ...],
         numbers: InputTensor[dtype=f32, rank=2, ...],
-        threads: InputTensor[dtype=i32, rank=1, ...],
+        team: InputTensor[dtype=DType.int64, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
         candidates(
@@ -387,7 +374,7 @@ struct Candidates:
             Int(tokens.dim_size(1)),
             Int(forbidden.dim_size(1)),
             Int(repeated.dim_size(1)),
-            count(threads),
+            reached(team),
         )
 
 
@@ -407,34 +394,33 @@ struct Alignment:
         queries: InputTensor[dtype=f32, rank=3, ...],
         heads: InputTensor[dtype=i32, rank=2, ...],
         window: InputTensor[dtype=i32, rank=1, ...],
-        threads: InputTensor[dtype=i32, rank=1, ...],
+        team: InputTensor[dtype=DType.int64, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
-        var N = Int(queries.dim_size(1))
-        var state = Int(queries.dim_size(2))
-        var D = state // head_count
-        var head_size = Int(cache.dim_size(3))
-        var keys = untracked(cache.unsafe_ptr()).unsafe_offset(
-            Int(untracked(window.unsafe_ptr())[]) * Int(cache.dim_size(1)) * head_count * head_size
+        var layers = Int(cache.dim_size(1)) * head_count * Int(cache.dim_size(3))
+        var tasks = AlignmentTasks[mode](
+            untracked(result.unsafe_ptr()),
+            untracked(queries.unsafe_ptr()),
+            untracked(cache.unsafe_ptr()).unsafe_offset(Int(untracked(window.unsafe_ptr())[]) * layers),
+            untracked(heads.unsafe_ptr()),
+            Int(queries.dim_size(1)),
+            positions,
+            head_count,
+            Int(queries.dim_size(2)) // head_count,
         )
-        var pairs_count = Int(heads.dim_size(0))
-        var pairs = untracked(heads.unsafe_ptr())
-        var target_ptr = untracked(result.unsafe_ptr())
-        var source = untracked(queries.unsafe_ptr())
-        var workers = max(1, min(count(threads), pairs_count))
+        reached(team).do(tasks, Int(heads.dim_size(0)))
 
-        def worker(t: Int) raises {imm}:
-            for i in range(t, pairs_count, workers):
-                var layer = Int(pairs[unsafe_offset=2 * i])
-                var head = Int(pairs[unsafe_offset=2 * i + 1])
-                alignment[mode](
-                    target_ptr.unsafe_offset(i * N * positions),
-                    source.unsafe_offset(layer * N * state + head * D),
-                    state,
-                    keys.unsafe_offset((layer * head_count + head) * head_size),
-                    N,
-                    positions,
-                    D,
-                )
 
-        sync_parallelize(worker, workers)
+@extensibility.register("whisper_team")
+struct StartTeam:
+    """Starts a team of so many threads, which lives as long as the process; gives its address."""
+
+    @staticmethod
+    def execute[
+        target: StaticString
+    ](
+        address: OutputTensor[dtype=DType.int64, rank=1, ...],
+        threads: InputTensor[dtype=DType.int64, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        untracked(address.unsafe_ptr())[] = Int64(start_team(Int(threads.unsafe_ptr()[])))

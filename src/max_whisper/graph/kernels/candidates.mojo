@@ -1,14 +1,17 @@
 """The next token's candidates, chosen where the logits are.
 
-The semantics are those of `max_whisper.decoding.candidates`, in the same order.
+The semantics are those of `max_whisper.decoding.candidates`. The vocabulary is divided into parts,
+none of which has both text and timestamps: each part gives its maximum, the sum of its
+exponentials and its best tokens, from which everything asked for follows, whoever did the parts.
 """
 
-from max.algorithm import sync_parallelize
 from std.math import exp, log
 from std.memory import bitcast
 from std.memory.alloc import unsafe_alloc
 
-from .tile import F32, Floats, Ints, Vec, WIDTH
+from .pack import larger
+from .team import Team, Work
+from .tile import F32, Floats, Ints, Vec, WIDTH, ceildiv
 
 comptime NEVER = F32.MIN  # minus infinity
 comptime UVec = SIMD[DType.uint32, WIDTH]
@@ -25,41 +28,57 @@ comptime SEED_HIGH = 7
 comptime LIMITS = 8
 
 
+comptime PART = 2048  # tokens of a part, at most
+# What is kept of a part: the allowed logits' maximum and sum, the raw ones', the drawn one.
+comptime SUMS = 5
+
+
 def forbid(x: Floats, start: Int, stop: Int):
     for i in range(start, stop):
         x[unsafe_offset=i] = NEVER
 
 
-def highest(x: Floats, start: Int, stop: Int) -> F32:
-    var vector = Vec(NEVER)
-    var i = start
-    while i + WIDTH <= stop:
-        vector = max(vector, x.unsafe_load[width=WIDTH](i))
-        i += WIDTH
-    var top = vector.reduce_max()
-    while i < stop:
-        top = max(top, x[unsafe_offset=i])
-        i += 1
-    return top
+@fieldwise_init
+struct Sum(ImplicitlyCopyable, Movable):
+    """The maximum of some numbers, and the sum of exp(number - maximum)."""
 
+    var top: F32
+    var total: F32
 
-def log_sum_exp(x: Floats, start: Int, stop: Int) -> F32:
-    """log(sum(exp(x))) over [start, stop); minus infinity where all of it is."""
-    var top = highest(x, start, stop)
-    if top == NEVER:
-        return NEVER
-    var vector = Vec(0)
-    var i = start
-    while i + WIDTH <= stop:
-        var part = x.unsafe_load[width=WIDTH](i)
-        vector += part.eq(Vec(NEVER)).select(Vec(0), exp(part - Vec(top)))
-        i += WIDTH
-    var total = vector.reduce_add()
-    while i < stop:
-        if x[unsafe_offset=i] != NEVER:
-            total += exp(x[unsafe_offset=i] - top)
-        i += 1
-    return top + log(total)
+    def __init__(out self):
+        self.top = NEVER
+        self.total = 0
+
+    def __init__(out self, x: Floats, count: Int):
+        var vector = Vec(NEVER)
+        var whole = count - count % WIDTH
+        for i in range(0, whole, WIDTH):
+            vector = larger(vector, x.unsafe_load[width=WIDTH](i))
+        self.top = vector.reduce_max()
+        for i in range(whole, count):
+            self.top = max(self.top, x[unsafe_offset=i])
+        self.total = 0
+        if self.top == NEVER:
+            return
+        var sum = Vec(0)
+        for i in range(0, whole, WIDTH):
+            sum += exp(x.unsafe_load[width=WIDTH](i) - Vec(self.top))  # of minus infinity it is 0
+        self.total = sum.reduce_add()
+        for i in range(whole, count):
+            self.total += exp(x[unsafe_offset=i] - self.top)
+
+    def add(mut self, other: Self):
+        """Takes other numbers in."""
+        if other.top == NEVER:
+            return
+        var top = max(self.top, other.top)
+        var mine = self.total * exp(self.top - top) if self.top != NEVER else F32(0)
+        self.total = mine + other.total * exp(other.top - top)
+        self.top = top
+
+    def log(self) -> F32:
+        """The logarithm of the sum of the exponentials; minus infinity where there is none."""
+        return NEVER if self.top == NEVER else self.top + log(self.total)
 
 
 @always_inline
@@ -74,120 +93,224 @@ def lowbias32(value: UVec) -> UVec:
     return x
 
 
-def draw(x: Floats, V: Int, temperature: F32, low: UInt32, high: UInt32) -> Int:
-    """A draw from softmax(x / temperature): the largest sum with Gumbel noise.
+@fieldwise_init
+struct Best(ImplicitlyCopyable, Movable):
+    """The k best tokens that were offered, best first; ties go to the one that was offered first."""
 
-    The noise of a token hangs on the seed and the token alone, so a draw can be repeated and
-    does not depend on how the work is divided.
+    var tokens: Ints
+    var values: Floats
+    var k: Int
+
+    def clear(self):
+        for i in range(self.k):
+            self.tokens[unsafe_offset=i] = -1
+            self.values[unsafe_offset=i] = NEVER
+
+    def least(self) -> F32:
+        """What a value must exceed; minus infinity, too, while places are free."""
+        return self.values[unsafe_offset=self.k - 1]
+
+    @always_inline
+    def offer(self, token: Int32, value: F32):
+        var free = self.tokens[unsafe_offset=self.k - 1] < 0
+        if not (free or value > self.least()):
+            return
+        var place = self.k - 1
+        while place > 0 and (
+            self.tokens[unsafe_offset=place - 1] < 0 or value > self.values[unsafe_offset=place - 1]
+        ):
+            self.values[unsafe_offset=place] = self.values[unsafe_offset=place - 1]
+            self.tokens[unsafe_offset=place] = self.tokens[unsafe_offset=place - 1]
+            place -= 1
+        self.values[unsafe_offset=place] = value
+        self.tokens[unsafe_offset=place] = token
+
+    def search(self, x: Floats, start: Int, count: Int):
+        """Offers x[0] to x[count - 1], the tokens from `start` on."""
+        for i in range(0, count, WIDTH):
+            var lanes = min(WIDTH, count - i)
+            if lanes == WIDTH and self.tokens[unsafe_offset=self.k - 1] >= 0:
+                if not (x.unsafe_load[width=WIDTH](i).reduce_max() > self.least()):
+                    continue
+            for lane in range(i, i + lanes):
+                self.offer(Int32(start + lane), x[unsafe_offset=lane])
+
+
+def draw(best: Best, x: Floats, start: Int, count: Int, temperature: F32, low: UInt32, high: UInt32):
+    """Offers x / temperature + noise: the largest is a draw from softmax(x / temperature).
+
+    The Gumbel noise of a token hangs on the seed and the token alone, so a draw can be repeated
+    and does not depend on how the work is divided.
     """
-    var best = NEVER
-    var chosen = 0
-    for start in range(0, V, WIDTH):
+    for i in range(0, count, WIDTH):
         var ids = UVec(0)
         comptime for lane in range(WIDTH):
-            ids[lane] = UInt32(start + lane)
+            ids[lane] = UInt32(start + i + lane)
         var hash = lowbias32(lowbias32(ids ^ UVec(low)) ^ UVec(high))
         var uniform = ((hash >> UVec(9)).cast[DType.float32]() + Vec(0.5)) * Vec(1.0 / 8388608.0)
         var noise = -log(-log(uniform))
-        for lane in range(min(WIDTH, V - start)):
-            var value = x[unsafe_offset=start + lane]
+        for lane in range(min(WIDTH, count - i)):
+            var value = x[unsafe_offset=i + lane]
             if value != NEVER:
-                var score = value / temperature + noise[lane]
-                if score > best:
-                    best = score
-                    chosen = start + lane
-    return chosen
+                best.offer(Int32(start + i + lane), value / temperature + noise[lane])
 
 
-def best_tokens(
-    x: Floats,
-    V: Int,
-    k: Int,
-    tokens: Ints,
-    values: Floats,
-):
-    """The k largest values and their ids, best first; ties go to the lowest id."""
-    for i in range(k):
-        tokens[unsafe_offset=i] = 0
-        values[unsafe_offset=i] = NEVER
-    var found = 0
-    for start in range(0, V, WIDTH):
-        var count = min(WIDTH, V - start)
-        var least = values[unsafe_offset=k - 1]
-        if count == WIDTH and found >= k:
-            if not (x.unsafe_load[width=WIDTH](start).reduce_max() > least):
-                continue
-        for i in range(start, start + count):
-            var value = x[unsafe_offset=i]
-            if found < k or value > values[unsafe_offset=k - 1]:
-                var place = min(found, k - 1)
-                while place > 0 and value > values[unsafe_offset=place - 1]:
-                    values[unsafe_offset=place] = values[unsafe_offset=place - 1]
-                    tokens[unsafe_offset=place] = tokens[unsafe_offset=place - 1]
-                    place -= 1
-                values[unsafe_offset=place] = value
-                tokens[unsafe_offset=place] = Int32(i)
-                found = min(found + 1, k)
+@fieldwise_init
+struct Rows(ImplicitlyCopyable, Movable):
+    """L rows of logits and constraints, and what is found of their parts."""
+
+    var logits: Floats
+    var limits: Ints
+    var forbidden: Ints
+    var repeated: Ints
+    var numbers: Floats
+    var V: Int
+    var k: Int
+    var forbidden_count: Int
+    var repeated_count: Int
+    var parts: Int  # of a row, at most
+    var sums: Floats  # (L, parts, SUMS)
+    var best_tokens: Ints  # (L, parts, k + 1): the best, then the draw
+    var best_values: Floats
+
+    def begin(self, row: Int) -> Int:
+        """Where a row's timestamps begin."""
+        return min(Int(self.limits[unsafe_offset=row * LIMITS + TIMESTAMP_BEGIN]), self.V)
+
+    def range_of(self, row: Int, part: Int) -> Tuple[Int, Int]:
+        """The tokens of a part: first the text's, then the timestamps'."""
+        var begin = self.begin(row)
+        var text = ceildiv(begin, PART)
+        if part < text:
+            return (part * PART, min(begin, (part + 1) * PART))
+        var start = begin + (part - text) * PART
+        return (min(start, self.V), min(start + PART, self.V))
+
+    def place(self, row: Int, part: Int) -> Int:
+        return row * self.parts + part
+
+    def best(self, row: Int, part: Int) -> Best:
+        var place = self.place(row, part) * (self.k + 1)
+        return Best(self.best_tokens.unsafe_offset(place), self.best_values.unsafe_offset(place), self.k)
+
+    def drawn(self, row: Int, part: Int) -> Best:
+        var place = self.place(row, part) * (self.k + 1) + self.k
+        return Best(self.best_tokens.unsafe_offset(place), self.best_values.unsafe_offset(place), 1)
 
 
-def choose(
-    tokens: Ints,
-    logprobs: Floats,
-    watched: Floats,
-    logits: Floats,
-    limits: Ints,
-    forbidden: Ints,
-    repeated: Ints,
-    numbers: Floats,
-    V: Int,
-    k: Int,
-    forbidden_count: Int,
-    repeated_count: Int,
-    x: Floats,
-):
-    """One output row; `x` is scratch of V floats."""
+@fieldwise_init
+struct PartTasks(Work):
+    """A part of a row a task."""
+
+    var rows: Rows
+
+    def run(self, task: Int):
+        var row = task // self.rows.parts
+        var part = task % self.rows.parts
+        var bounds = self.rows.range_of(row, part)
+        var start = bounds[0]
+        var count = bounds[1] - start
+        var logits = self.rows.logits.unsafe_offset(row * self.rows.V + start)
+        var raw = Sum()
+        if self.rows.limits[unsafe_offset=row * LIMITS + WATCH] >= 0:
+            raw = Sum(logits, count)
+        var x = unsafe_alloc[F32](PART + WIDTH, alignment=64)
+        self._constrain(x, logits, row, start, count)
+        var allowed = Sum(x, count)
+        var sums = self.rows.sums.unsafe_offset(task * SUMS)
+        sums[unsafe_offset=0] = allowed.top
+        sums[unsafe_offset=1] = allowed.total
+        sums[unsafe_offset=2] = raw.top
+        sums[unsafe_offset=3] = raw.total
+        var best = self.rows.best(row, part)
+        best.clear()
+        best.search(x, start, count)
+        var drawn = self.rows.drawn(row, part)
+        drawn.clear()
+        var temperature = self.rows.numbers[unsafe_offset=row * 2]
+        if temperature > 0:
+            var limits = self.rows.limits.unsafe_offset(row * LIMITS)
+            draw(
+                drawn,
+                x,
+                start,
+                count,
+                temperature,
+                bitcast[DType.uint32](limits[unsafe_offset=SEED_LOW]),
+                bitcast[DType.uint32](limits[unsafe_offset=SEED_HIGH]),
+            )
+            if drawn.tokens[] >= 0:
+                sums[unsafe_offset=4] = x[unsafe_offset=Int(drawn.tokens[]) - start]
+        x.unsafe_free()
+
+    def _constrain(self, x: Floats, logits: Floats, row: Int, start: Int, count: Int):
+        """The part's logits with what is forbidden at minus infinity."""
+        var limits = self.rows.limits.unsafe_offset(row * LIMITS)
+        for i in range(count):
+            x[unsafe_offset=i] = logits[unsafe_offset=i]
+        var penalty = self.rows.numbers[unsafe_offset=row * 2 + 1]
+        for i in range(self.rows.repeated_count):
+            var id = Int(self.rows.repeated[unsafe_offset=row * self.rows.repeated_count + i]) - start
+            if id >= 0 and id < count:
+                var value = logits[unsafe_offset=id]
+                x[unsafe_offset=id] = value / penalty if value > 0 else value * penalty
+        for i in range(self.rows.forbidden_count):
+            var id = Int(self.rows.forbidden[unsafe_offset=row * self.rows.forbidden_count + i]) - start
+            if id >= 0 and id < count:
+                x[unsafe_offset=id] = NEVER
+        forbid(x, 0, min(Int(limits[unsafe_offset=FIRST]) - start, count))
+        if start >= self.rows.begin(row):
+            forbid(x, 0, min(Int(limits[unsafe_offset=TIMESTAMP_FIRST]) - start, count))
+            forbid(x, max(0, Int(limits[unsafe_offset=TIMESTAMP_STOP]) - start), count)
+
+
+def choose(rows: Rows, row: Int, tokens: Ints, logprobs: Floats, watched: Floats):
+    """One row's candidates, from what was found of its parts."""
+    var text = Sum()
+    var stamps = Sum()
+    var raw = Sum()
+    var begin = rows.begin(row)
+    for part in range(rows.parts):
+        var sums = rows.sums.unsafe_offset(rows.place(row, part) * SUMS)
+        raw.add(Sum(sums[unsafe_offset=2], sums[unsafe_offset=3]))
+        var allowed = Sum(sums[unsafe_offset=0], sums[unsafe_offset=1])
+        if part < ceildiv(begin, PART):
+            text.add(allowed)
+        else:
+            stamps.add(allowed)
+    var limits = rows.limits.unsafe_offset(row * LIMITS)
     var watch = Int(limits[unsafe_offset=WATCH])
+    watched[] = F32(0) / F32(0)
     if watch >= 0:
-        watched[] = exp(logits[unsafe_offset=watch] - log_sum_exp(logits, 0, V))
-    else:
-        watched[] = F32(0) / F32(0)
-    for i in range(V):
-        x[unsafe_offset=i] = logits[unsafe_offset=i]
-    var penalty = numbers[unsafe_offset=1]
-    for i in range(repeated_count):
-        var id = Int(repeated[unsafe_offset=i])
-        if id >= 0:
-            var value = logits[unsafe_offset=id]
-            x[unsafe_offset=id] = value / penalty if value > 0 else value * penalty
-    for i in range(forbidden_count):
-        var id = Int(forbidden[unsafe_offset=i])
-        if id >= 0:
-            x[unsafe_offset=id] = NEVER
-    var begin = min(Int(limits[unsafe_offset=TIMESTAMP_BEGIN]), V)
-    forbid(x, 0, min(Int(limits[unsafe_offset=FIRST]), V))
-    forbid(x, begin, min(Int(limits[unsafe_offset=TIMESTAMP_FIRST]), V))
-    forbid(x, max(begin, min(Int(limits[unsafe_offset=TIMESTAMP_STOP]), V)), V)
-    if limits[unsafe_offset=WEIGH] != 0:
-        if log_sum_exp(x, begin, V) > highest(x, 0, begin):
-            forbid(x, 0, begin)
-    var total = log_sum_exp(x, 0, V)
-    var temperature = numbers[unsafe_offset=0]
-    if temperature > 0:
+        watched[] = exp(rows.logits[unsafe_offset=row * rows.V + watch] - raw.log())
+    # Where timestamps together outweigh every single text token, text is forbidden.
+    var only_stamps = limits[unsafe_offset=WEIGH] != 0 and stamps.log() > text.top
+    var first = ceildiv(begin, PART) if only_stamps else 0
+    var total = stamps
+    if not only_stamps:
+        total.add(text)
+    var best = Best(tokens, logprobs, rows.k)
+    best.clear()
+    var drawn_place = -1
+    for part in range(first, rows.parts):
+        var found = rows.best(row, part)
+        for i in range(rows.k):
+            if found.tokens[unsafe_offset=i] >= 0:
+                best.offer(found.tokens[unsafe_offset=i], found.values[unsafe_offset=i])
+        var drawn = rows.drawn(row, part)
+        if drawn.tokens[] >= 0 and (
+            drawn_place < 0 or drawn.values[] > rows.drawn(row, drawn_place).values[]
+        ):
+            drawn_place = part
+    if drawn_place >= 0:
         # One draw, then the most probable: only the draw is asked for in practice.
-        best_tokens(x, V, k, tokens, logprobs)
-        var chosen = draw(
-            x,
-            V,
-            temperature,
-            bitcast[DType.uint32](limits[unsafe_offset=SEED_LOW]),
-            bitcast[DType.uint32](limits[unsafe_offset=SEED_HIGH]),
-        )
-        tokens[] = Int32(chosen)
-        logprobs[] = x[unsafe_offset=chosen]
-    else:
-        best_tokens(x, V, k, tokens, logprobs)
-    for i in range(k):
-        logprobs[unsafe_offset=i] -= total
+        tokens[] = rows.drawn(row, drawn_place).tokens[]
+        logprobs[] = rows.sums[unsafe_offset=rows.place(row, drawn_place) * SUMS + 4]
+    var log_total = total.log()
+    for i in range(rows.k):
+        if tokens[unsafe_offset=i] < 0:
+            tokens[unsafe_offset=i] = 0
+        logprobs[unsafe_offset=i] -= log_total
 
 
 def candidates(
@@ -204,8 +327,8 @@ def candidates(
     k: Int,
     forbidden_count: Int,
     repeated_count: Int,
-    threads: Int,
-) raises:
+    team: Team,
+):
     """Candidates of L rows.
 
     Args:
@@ -222,28 +345,36 @@ def candidates(
         k: Candidates a row.
         forbidden_count: Columns of `forbidden`.
         repeated_count: Columns of `repeated`.
-        threads: Workers.
+        team: Who works.
     """
-    var workers = max(1, min(threads, L))
-
-    def worker(t: Int) raises {imm}:
-        var x = unsafe_alloc[F32](V + WIDTH, alignment=64)
-        for i in range(t, L, workers):
-            choose(
-                tokens.unsafe_offset(i * k),
-                logprobs.unsafe_offset(i * k),
-                watched.unsafe_offset(i),
-                logits.unsafe_offset(i * V),
-                limits.unsafe_offset(i * LIMITS),
-                forbidden.unsafe_offset(i * forbidden_count),
-                repeated.unsafe_offset(i * repeated_count),
-                numbers.unsafe_offset(i * 2),
-                V,
-                k,
-                forbidden_count,
-                repeated_count,
-                x,
-            )
-        x.unsafe_free()
-
-    sync_parallelize(worker, workers)
+    var parts = ceildiv(V, PART) + 1  # text and timestamps may each end with a part that is not full
+    var sums = unsafe_alloc[F32](L * parts * SUMS)
+    var best_tokens = unsafe_alloc[Int32](L * parts * (k + 1))
+    var best_values = unsafe_alloc[F32](L * parts * (k + 1))
+    var rows = Rows(
+        logits,
+        limits,
+        forbidden,
+        repeated,
+        numbers,
+        V,
+        k,
+        forbidden_count,
+        repeated_count,
+        parts,
+        sums,
+        best_tokens,
+        best_values,
+    )
+    team.do(PartTasks(rows), L * parts)
+    for row in range(L):
+        choose(
+            rows,
+            row,
+            tokens.unsafe_offset(row * k),
+            logprobs.unsafe_offset(row * k),
+            watched.unsafe_offset(row),
+        )
+    sums.unsafe_free()
+    best_tokens.unsafe_free()
+    best_values.unsafe_free()

@@ -1,17 +1,16 @@
 """Linear layers, C = epilogue(A @ W + bias), in each precision; A and C are float32.
 
-The rows of A become words of the precision first: as they are, rounded to bfloat16, or quantised
-to eight bits with a scale of their own. Few rows (a decoding step) read the weights once and are
-bound by memory: panels are divided among the threads and several go through the registers
-together. Many rows (the encoder) are blocked: a block of A meets every panel while it lies in
-the second-level cache.
+The rows of A become words of the precision first. Few rows (a decoding step) read the weights
+once and are bound by memory: the panels are divided into tasks. Many rows (the encoder) are
+blocked: a block of A lies in the second-level cache while each panel, widened once if the
+processor wants it wider, passes through the first.
 """
 
-from max.algorithm import sync_parallelize
 from std.math import erf
-from std.memory import bitcast
 from std.memory.alloc import unsafe_alloc
 
+from .pack import pack_row, row_words
+from .team import Team, Work
 from .tile import (
     F32,
     Floats,
@@ -20,21 +19,22 @@ from .tile import (
     ROWS,
     WIDTH,
     Vec,
-    Words,
-    bfloat16_pair,
     ceildiv,
     floats,
+    multiplied,
+    parts,
     rows_in_tile,
     step,
+    sweep,
     tile,
-    tile_rows,
+    widen_panel,
 )
 
-comptime K_BLOCK = 512  # words of a row that a tile takes at once: they stay in the first-level cache
-comptime BLOCK_TILES = 8  # row tiles packed at once, at most
-comptime BLOCK_WORDS = 128 * 1024  # of packed A: half of a common second-level cache
+comptime BLOCK_ROWS = 96  # rows of A packed at once, at most
+comptime BLOCK_WORDS = 64 * 1024  # of packed A: half of a small second-level cache
+comptime K_BLOCK = 128  # words of a row that a tile takes at once: they stay in the first-level cache
+comptime GROUP = 4  # panels of few rows that are finished together
 comptime GAP = 16  # words between packed rows, so that they fall into different cache sets
-comptime ZERO = 128  # what int8 activations are shifted by, to be unsigned
 
 
 @fieldwise_init
@@ -62,52 +62,6 @@ def gelu(x: Vec) -> Vec:
 
 
 @always_inline
-def pack_row[mode: StaticString](packed: Ints, x: Floats, K: Int) -> F32:
-    """One row of A as words; returns its scale (1 but for int8)."""
-    comptime if mode == "int8":
-        return quantise_row(packed.unsafe_bitcast[UInt8](), x, K)
-    comptime if mode == "bfloat16":
-        var k = 0
-        while k + 2 * WIDTH <= K:
-            var halves = x.unsafe_load[width=2 * WIDTH](k).deinterleave()
-            packed.unsafe_store(
-                k // 2, bfloat16_pair[WIDTH](rebind[Vec](halves[0]), rebind[Vec](halves[1]))
-            )
-            k += 2 * WIDTH
-        while k < K:
-            var high = x[unsafe_offset=k + 1] if k + 1 < K else F32(0)
-            packed[unsafe_offset=k // 2] = bfloat16_pair[1](x[unsafe_offset=k], high)
-            k += 2
-        return 1
-    for k in range(K):
-        floats(packed)[unsafe_offset=k] = x[unsafe_offset=k]
-    return 1
-
-
-@always_inline
-def quantise_row(packed: Pointer[UInt8, MutUntrackedOrigin], x: Floats, K: Int) -> F32:
-    comptime LANES = 4 * WIDTH
-    var most = SIMD[DType.float32, LANES](0)
-    var whole = K - K % LANES
-    for k in range(0, whole, LANES):
-        most = max(most, abs(x.unsafe_load[width=LANES](k)))
-    var top = most.reduce_max()
-    for k in range(whole, K):
-        top = max(top, abs(x[unsafe_offset=k]))
-    var inverse = 127 / top if top > 0 else F32(0)
-    # Adding half and cutting off rounds, as all values are positive once shifted.
-    comptime shift = F32(ZERO) + 0.5
-    for k in range(0, whole, LANES):
-        var q = x.unsafe_load[width=LANES](k).fma(inverse, SIMD[DType.float32, LANES](shift))
-        packed.unsafe_store(k, q.cast[DType.int32]().cast[DType.uint8]())
-    for k in range(whole, K):
-        packed[unsafe_offset=k] = x[unsafe_offset=k].fma(inverse, shift).cast[DType.int32]().cast[DType.uint8]()
-    for k in range(K, ceildiv(K, 4) * 4):
-        packed[unsafe_offset=k] = ZERO
-    return top / 127
-
-
-@always_inline
 def finish[
     mode: StaticString, activation: StaticString, has_residual: Bool
 ](
@@ -129,8 +83,10 @@ def finish[
             var x: Vec
             comptime if mode == "int8":
                 var sums = c.unsafe_load[width=WIDTH](r * c_row + i)
-                var offset = bias.unsafe_offset(2 * padded).unsafe_bitcast[Int32]()
-                x = (sums - offset.unsafe_load[width=WIDTH](i)).cast[DType.float32]()
+                comptime if multiplied[mode]() == "int8":
+                    var offset = bias.unsafe_offset(2 * padded).unsafe_bitcast[Int32]()
+                    sums -= offset.unsafe_load[width=WIDTH](i)
+                x = sums.cast[DType.float32]()
                 x *= bias.unsafe_load[width=WIDTH](padded + i) * Vec(scales[unsafe_offset=r])
             else:
                 x = floats(c).unsafe_load[width=WIDTH](r * c_row + i)
@@ -151,9 +107,7 @@ def finish[
 
 def linear[
     mode: StaticString, activation: StaticString, has_residual: Bool
-](
-    result: Floats, a: Floats, a_row: Int, layer: Layer, residual: Floats, M: Int, threads: Int
-) raises:
+](result: Floats, a: Floats, a_row: Int, layer: Layer, residual: Floats, M: Int, team: Team):
     """result (M, N) = epilogue(A (M, K) @ W + bias).
 
     Args:
@@ -163,126 +117,166 @@ def linear[
         layer: Weights.
         residual: (M, N), added last where `has_residual`.
         M: Rows.
-        threads: How many workers share the panels or the rows.
+        team: Who works.
     """
     if M <= ROWS:
-        few_rows[mode, activation, has_residual](result, a, a_row, layer, residual, M, threads)
+        few_rows[mode, activation, has_residual](result, a, a_row, layer, residual, M, team)
     else:
-        many_rows[mode, activation, has_residual](result, a, a_row, layer, residual, M, threads)
+        many_rows[mode, activation, has_residual](result, a, a_row, layer, residual, M, team)
+
+
+@fieldwise_init
+struct Panels[mode: StaticString, activation: StaticString, has_residual: Bool](Work):
+    """Few packed rows by some panels a task."""
+
+    var result: Floats
+    var packed: Ints
+    var row_length: Int
+    var scales: Floats
+    var M: Int
+    var layer: Layer
+    var residual: Floats
+    var share: Int  # panels of a task
+
+    def run(self, task: Int):
+        comptime kind = multiplied[Self.mode]()
+        var K = ceildiv(self.layer.K, step[Self.mode]())
+        var sums = unsafe_alloc[Int32](ROWS * GROUP * PANEL, alignment=64)
+        var stop = min(ceildiv(self.layer.N, PANEL), (task + 1) * self.share)
+        for panel in range(task * self.share, stop, GROUP):
+            var group = min(GROUP, stop - panel)
+            var b = self.layer.weight.unsafe_offset(panel * K * PANEL)
+            sweep[Self.mode, kind](
+                self.M, self.packed, self.row_length, b, K * PANEL, group, K, sums, GROUP * PANEL, True
+            )
+            var n = panel * PANEL
+            finish[Self.mode, Self.activation, Self.has_residual](
+                sums,
+                GROUP * PANEL,
+                self.scales,
+                self.M,
+                min(group * PANEL, self.layer.N - n),
+                self.layer,
+                n,
+                self.result.unsafe_offset(n),
+                self.residual.unsafe_offset(n),
+            )
+        sums.unsafe_free()
 
 
 def few_rows[
     mode: StaticString, activation: StaticString, has_residual: Bool
-](
-    result: Floats, a: Floats, a_row: Int, layer: Layer, residual: Floats, M: Int, threads: Int
-) raises:
-    comptime GROUP = 4  # panels that one or two rows take through the registers together
-    var K = ceildiv(layer.K, step[mode]())
+](result: Floats, a: Floats, a_row: Int, layer: Layer, residual: Floats, M: Int, team: Team):
+    comptime kind = multiplied[mode]()
+    var row_length = row_words[mode, kind](layer.K) + GAP
+    var packed = unsafe_alloc[Int32](ROWS * row_length, alignment=64)
+    var scales = unsafe_alloc[F32](ROWS)
+    for r in range(rows_in_tile(M)):
+        scales[unsafe_offset=r] = pack_row[mode, kind](
+            packed.unsafe_offset(r * row_length), a.unsafe_offset(min(r, M - 1) * a_row), layer.K
+        )
     var panels = ceildiv(layer.N, PANEL)
-    var padded = rows_in_tile(M)
-    # A parallel region costs some ten microseconds, as long as a worker takes for this many bytes.
-    var workers = max(1, min(threads, panels * K * PANEL * 4 // 163840))
+    # Tasks are whole groups, and a few for each thread, which then reads on and on.
+    var share = ceildiv(ceildiv(panels, 8 * team.threads), GROUP) * GROUP
+    team.do(
+        Panels[mode, activation, has_residual](result, packed, row_length, scales, M, layer, residual, share),
+        ceildiv(panels, share),
+    )
+    scales.unsafe_free()
+    packed.unsafe_free()
 
-    def worker(t: Int) raises {imm}:
-        var sums = unsafe_alloc[Int32](ROWS * GROUP * PANEL, alignment=64)
-        var packed = unsafe_alloc[Int32](padded * (K + GAP), alignment=64)
-        var scales = unsafe_alloc[F32](ROWS)
-        for r in range(padded):
-            scales[unsafe_offset=r] = pack_row[mode](
-                packed.unsafe_offset(r * (K + GAP)), a.unsafe_offset(min(r, M - 1) * a_row), layer.K
-            )
-        var panel = panels * t // workers
-        var stop = panels * (t + 1) // workers
-        while panel < stop:
-            var group = GROUP if M <= 2 and panel + GROUP <= stop else 1
-            var b = layer.weight.unsafe_offset(panel * K * PANEL)
-            comptime c_row = GROUP * PANEL
-            if group == 1:
-                tile_rows[mode, 1](M, packed, K + GAP, 1, b, 0, K, sums, c_row)
-            elif M == 1:
-                tile[mode, 1, GROUP](packed, K + GAP, 1, b, K * PANEL, K, sums, c_row, True)
-            else:
-                tile[mode, 2, GROUP](packed, K + GAP, 1, b, K * PANEL, K, sums, c_row, True)
-            var n = panel * PANEL
-            finish[mode, activation, has_residual](
-                sums,
-                c_row,
-                scales,
-                M,
-                min(group * PANEL, layer.N - n),
-                layer,
-                n,
-                result.unsafe_offset(n),
-                residual.unsafe_offset(n),
-            )
-            panel += group
+
+@fieldwise_init
+struct Blocks[mode: StaticString, activation: StaticString, has_residual: Bool](Work):
+    """A block of rows by all panels a task; or, of few blocks, all by some of the panels."""
+
+    var result: Floats
+    var a: Floats
+    var a_row: Int
+    var layer: Layer
+    var residual: Floats
+    var M: Int
+    var block: Int  # tiles
+    var by_rows: Bool
+    var tasks: Int
+
+    def run(self, task: Int):
+        comptime kind = multiplied[Self.mode]()
+        var row_length = row_words[Self.mode, kind](self.layer.K) + GAP
+        var block_rows = self.block * ROWS
+        var packed = unsafe_alloc[Int32](block_rows * row_length, alignment=64)
+        var sums = unsafe_alloc[Int32](block_rows * PANEL, alignment=64)
+        var wide = unsafe_alloc[Int32](K_BLOCK * PANEL, alignment=64)
+        var scales = unsafe_alloc[F32](block_rows)
+        var panels = ceildiv(self.layer.N, PANEL)
+        var first_panel = 0 if self.by_rows else panels * task // self.tasks
+        var last_panel = panels if self.by_rows else panels * (task + 1) // self.tasks
+        for i in range(
+            task if self.by_rows else 0, task + 1 if self.by_rows else ceildiv(self.M, block_rows)
+        ):
+            var row = i * block_rows
+            var rows = min(block_rows, self.M - row)
+            for r in range(ceildiv(rows, ROWS) * ROWS):
+                scales[unsafe_offset=r] = pack_row[Self.mode, kind](
+                    packed.unsafe_offset(r * row_length),
+                    self.a.unsafe_offset(min(row + r, self.M - 1) * self.a_row),
+                    self.layer.K,
+                )
+            for panel in range(first_panel, last_panel):
+                self._multiply(packed, row_length, rows, panel, wide, sums)
+                var n = panel * PANEL
+                finish[Self.mode, Self.activation, Self.has_residual](
+                    sums,
+                    PANEL,
+                    scales,
+                    rows,
+                    min(PANEL, self.layer.N - n),
+                    self.layer,
+                    n,
+                    self.result.unsafe_offset(row * self.layer.N + n),
+                    self.residual.unsafe_offset(row * self.layer.N + n),
+                )
         scales.unsafe_free()
-        packed.unsafe_free()
+        wide.unsafe_free()
         sums.unsafe_free()
+        packed.unsafe_free()
 
-    sync_parallelize(worker, workers)
+    @always_inline
+    def _multiply(self, packed: Ints, row_length: Int, rows: Int, panel: Int, wide: Ints, sums: Ints):
+        """sums (rows, PANEL) = packed rows @ a panel, of which a part at a time lies in the first cache."""
+        comptime kind = multiplied[Self.mode]()
+        comptime P = parts[Self.mode, kind]()
+        var K = ceildiv(self.layer.K, step[Self.mode]())
+        for k in range(0, K, K_BLOCK // P):
+            var depth = min(K_BLOCK // P, K - k)
+            var b = self.layer.weight.unsafe_offset((panel * K + k) * PANEL)
+            comptime if Self.mode != kind:
+                widen_panel[Self.mode, kind](wide, b, depth)
+                b = wide
+            for r in range(0, rows, ROWS):
+                tile[kind, kind, ROWS, 1](
+                    packed.unsafe_offset(r * row_length + k * P),
+                    row_length,
+                    b,
+                    0,
+                    depth * P,
+                    sums.unsafe_offset(r * PANEL),
+                    PANEL,
+                    k == 0,
+                )
 
 
 def many_rows[
     mode: StaticString, activation: StaticString, has_residual: Bool
-](
-    result: Floats, a: Floats, a_row: Int, layer: Layer, residual: Floats, M: Int, threads: Int
-) raises:
-    var K = ceildiv(layer.K, step[mode]())
-    var panels = ceildiv(layer.N, PANEL)
-    var tiles = ceildiv(M, ROWS)
-    var row_words = K + GAP
-    var block = max(1, min(BLOCK_TILES, BLOCK_WORDS // (ROWS * row_words)))
-    # Enough rows to go round: each worker takes its own and reads all weights. Else each packs
-    # all rows and takes its own columns.
-    var by_rows = tiles >= BLOCK_TILES * threads
-
-    def worker(t: Int) raises {imm}:
-        var packed = unsafe_alloc[Int32](block * ROWS * row_words, alignment=64)
-        var sums = unsafe_alloc[Int32](block * ROWS * PANEL, alignment=64)
-        var scales = unsafe_alloc[F32](block * ROWS)
-        var start = tiles * t // threads if by_rows else 0
-        var tile_stop = tiles * (t + 1) // threads if by_rows else tiles
-        var panel_start = 0 if by_rows else panels * t // threads
-        var panel_stop = panels if by_rows else panels * (t + 1) // threads
-        while start < tile_stop:
-            var count = min(block, tile_stop - start)
-            for r in range(count * ROWS):
-                scales[unsafe_offset=r] = pack_row[mode](
-                    packed.unsafe_offset(r * row_words),
-                    a.unsafe_offset(min(start * ROWS + r, M - 1) * a_row),
-                    layer.K,
-                )
-            for panel in range(panel_start, panel_stop):
-                var n = panel * PANEL
-                for k in range(0, K, K_BLOCK):
-                    for i in range(count):
-                        tile[mode, ROWS, 1](
-                            packed.unsafe_offset(i * ROWS * row_words + k),
-                            row_words,
-                            1,
-                            layer.weight.unsafe_offset((panel * K + k) * PANEL),
-                            0,
-                            min(K_BLOCK, K - k),
-                            sums.unsafe_offset(i * ROWS * PANEL),
-                            PANEL,
-                            k == 0,
-                        )
-                var row = start * ROWS
-                finish[mode, activation, has_residual](
-                    sums,
-                    PANEL,
-                    scales,
-                    min(count * ROWS, M - row),
-                    min(PANEL, layer.N - n),
-                    layer,
-                    n,
-                    result.unsafe_offset(row * layer.N + n),
-                    residual.unsafe_offset(row * layer.N + n),
-                )
-            start += count
-        scales.unsafe_free()
-        sums.unsafe_free()
-        packed.unsafe_free()
-
-    sync_parallelize(worker, threads)
+](result: Floats, a: Floats, a_row: Int, layer: Layer, residual: Floats, M: Int, team: Team):
+    var row_length = row_words[mode, multiplied[mode]()](layer.K) + GAP
+    var block = max(1, min(BLOCK_ROWS, BLOCK_WORDS // row_length) // ROWS)
+    var blocks = ceildiv(M, block * ROWS)
+    # Enough rows to go round: a task takes some and reads all weights. Else it packs all rows
+    # and takes some of the columns.
+    var by_rows = blocks >= 4 * team.threads
+    var tasks = blocks if by_rows else min(ceildiv(layer.N, PANEL), 4 * team.threads)
+    team.do(
+        Blocks[mode, activation, has_residual](result, a, a_row, layer, residual, M, block, by_rows, tasks),
+        tasks,
+    )

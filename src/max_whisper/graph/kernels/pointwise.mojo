@@ -1,9 +1,9 @@
 """Everything between the products: layer norm, embedding, padding, gathering."""
 
-from max.algorithm import sync_parallelize
 from std.math import sqrt
 from std.memory import bitcast
 
+from .team import Team, Work
 from .tile import F32, Floats, Ints, PANEL, Vec, WIDTH, step
 
 
@@ -32,23 +32,29 @@ def layer_norm_row(
         )
 
 
-def layer_norm(
-    result: Floats,
-    x: Floats,
-    weight: Floats,
-    bias: Floats,
-    M: Int,
-    K: Int,
-    threads: Int,
-) raises:
+@fieldwise_init
+struct NormTasks(Work):
+    """Some rows a task."""
+
+    var result: Floats
+    var x: Floats
+    var weight: Floats
+    var bias: Floats
+    var M: Int
+    var K: Int
+    var share: Int
+
+    def run(self, task: Int):
+        for m in range(task * self.share, min(self.M, (task + 1) * self.share)):
+            layer_norm_row(
+                self.result.unsafe_offset(m * self.K), self.x.unsafe_offset(m * self.K), self.weight, self.bias, self.K
+            )
+
+
+def layer_norm(result: Floats, x: Floats, weight: Floats, bias: Floats, M: Int, K: Int, team: Team):
     """Layer norm of M rows of K."""
-    var workers = threads if M * K > 64 * 1024 else 1
-
-    def worker(t: Int) raises {imm}:
-        for m in range(M * t // workers, M * (t + 1) // workers):
-            layer_norm_row(result.unsafe_offset(m * K), x.unsafe_offset(m * K), weight, bias, K)
-
-    sync_parallelize(worker, workers)
+    comptime SHARE = 32
+    team.do(NormTasks(result, x, weight, bias, M, K, SHARE), (M + SHARE - 1) // SHARE)
 
 
 def embed[
@@ -88,6 +94,9 @@ def embed[
             comptime if mode == "int8":
                 var byte = (word << Int32(24 - 8 * (k % 4))) >> 24
                 value = byte.cast[DType.float32]() * epilogue[unsafe_offset=columns + token]
+            elif mode == "float16":
+                var halves = table.unsafe_offset((token // PANEL) * (K // S) * PANEL).unsafe_bitcast[Float16]()
+                value = halves[unsafe_offset=k * PANEL + token % PANEL].cast[DType.float32]()
             elif mode == "bfloat16":
                 value = bitcast[DType.float32, 1](word & -65536 if k % 2 == 1 else word << 16)
             else:

@@ -1,10 +1,13 @@
 """The register tile that every matrix product here is made of, in each precision.
 
 A weight matrix (K, N) is stored as panels of 32 columns, so that a tile reads it in one sweep.
-The unit is a 32-bit word, which holds `STEP` neighbours along K: one float32, two bfloat16 or
-four int8; panel p is (K / STEP, 32) words of columns 32p to 32p+31. The same layout holds the
-keys of attention (K = head size, columns = positions) and its values (K = positions, columns =
-head size).
+The unit is a 32-bit word, which holds `step` neighbours along K: one float32, two float16,
+bfloat16 or int16, or four int8; panel p is (K / step, 32) words of columns 32p to 32p+31. The same
+layout holds the keys of attention (K = head size, columns = positions) and its values (K =
+positions, columns = head size).
+
+Words are multiplied as they are where the processor has an instruction for it, and widened on the
+way otherwise: float16 to float32, bfloat16 to float32, int8 to int16.
 
 Each output is one chain of additions in the order of k, whatever the number of rows in the tile:
 a row's result never depends on which rows were computed beside it.
@@ -23,10 +26,12 @@ comptime Vec = SIMD[DType.float32, WIDTH]
 comptime Words = SIMD[DType.int32, WIDTH]
 
 comptime PANEL = 32  # columns in a panel; part of the format of packed weights on disk
-comptime VECS = 2 if WIDTH >= 8 else 4  # vectors of columns in one register tile
-comptime COLS = VECS * WIDTH
+comptime WIDEST = 2 if WIDTH >= 8 else 4  # vectors of columns in the largest tile
 # Rows in the largest tile: accumulators, one row of the panel and a broadcast fill the registers.
 comptime ROWS = 12 if CompilationTarget.has_avx512f() else 6
+comptime SUMS = 8  # vectors that one or two rows sum at once
+comptime VNNI = CompilationTarget.has_vnni() and WIDTH == 16
+comptime DOT_BFLOAT16 = has_feature["avx512bf16"]() and WIDTH == 16
 
 
 @always_inline
@@ -34,9 +39,9 @@ def step[mode: StaticString]() -> Int:
     """How many neighbours along K a word holds."""
     comptime if mode == "int8":
         return 4
-    comptime if mode == "bfloat16":
-        return 2
-    return 1
+    comptime if mode == "float32":
+        return 1
+    return 2
 
 
 @always_inline
@@ -44,26 +49,34 @@ def ceildiv(a: Int, b: Int) -> Int:
     return (a + b - 1) // b
 
 
+def multiplied[mode: StaticString]() -> StaticString:
+    """In what the words of a linear layer are multiplied: widened where the processor wants it."""
+    comptime if mode == "int8":
+        return "int8" if VNNI else "int16"
+    comptime if mode == "bfloat16":
+        return "bfloat16" if DOT_BFLOAT16 else "float32"
+    return "float32"
+
+
 @always_inline
-def dot[mode: StaticString](sum: Words, a: Words, b: Words) -> Words:
-    """Adds the products of each lane's neighbours to `sum` (int32 for int8, else float32 bits).
+def parts[mode: StaticString, kind: StaticString]() -> Int:
+    """How many words of `kind` a word of `mode` is widened to."""
+    return step[mode]() // step[kind]()
+
+
+@always_inline
+def dot[kind: StaticString](sum: Words, a: Words, b: Words) -> Words:
+    """Adds the products of each lane's neighbours to `sum` (int32 for integers, else float32 bits).
 
     In int8, `a` is unsigned and `b` signed, as the instruction wants them.
     """
-    comptime if mode == "float32":
+    comptime if kind == "float32":
         return bitcast[DType.int32, WIDTH](
             bitcast[DType.float32, WIDTH](a).fma(
                 bitcast[DType.float32, WIDTH](b), bitcast[DType.float32, WIDTH](sum)
             )
         )
-    comptime if mode == "bfloat16":
-        return dot_bfloat16(sum, a, b)
-    return dot_int8(sum, a, b)
-
-
-@always_inline
-def dot_bfloat16(sum: Words, a: Words, b: Words) -> Words:
-    comptime if has_feature["avx512bf16"]() and WIDTH == 16:
+    comptime if kind == "bfloat16":
         return bitcast[DType.int32, WIDTH](
             llvm_intrinsic["llvm.x86.avx512bf16.dpbf16ps.512", Vec](
                 bitcast[DType.float32, WIDTH](sum),
@@ -71,25 +84,24 @@ def dot_bfloat16(sum: Words, a: Words, b: Words) -> Words:
                 bitcast[DType.bfloat16, 2 * WIDTH](b),
             )
         )
-    var low = bitcast[DType.float32, WIDTH](a << 16).fma(
-        bitcast[DType.float32, WIDTH](b << 16), bitcast[DType.float32, WIDTH](sum)
-    )
-    var mask = Words(-65536)
-    return bitcast[DType.int32, WIDTH](
-        bitcast[DType.float32, WIDTH](a & mask).fma(bitcast[DType.float32, WIDTH](b & mask), low)
-    )
-
-
-@always_inline
-def dot_int8(sum: Words, a: Words, b: Words) -> Words:
-    comptime if CompilationTarget.has_vnni() and WIDTH == 16:
+    comptime if kind == "int8":
         return llvm_intrinsic["llvm.x86.avx512.vpdpbusd.512", Words](
             sum, bitcast[DType.uint8, 4 * WIDTH](a), bitcast[DType.int8, 4 * WIDTH](b)
         )
-    var total = sum
-    comptime for i in range(4):
-        total += ((a >> Words(8 * i)) & 255) * ((b << Words(24 - 8 * i)) >> 24)
-    return total
+    return dot_int16(sum, a, b)
+
+
+@always_inline
+def dot_int16(sum: Words, a: Words, b: Words) -> Words:
+    comptime if VNNI:
+        return llvm_intrinsic["llvm.x86.avx512.vpdpwssd.512", Words](
+            sum, bitcast[DType.int16, 2 * WIDTH](a), bitcast[DType.int16, 2 * WIDTH](b)
+        )
+    comptime if has_feature["avx2"]() and WIDTH == 8:
+        return sum + llvm_intrinsic["llvm.x86.avx2.pmadd.wd", Words](
+            bitcast[DType.int16, 2 * WIDTH](a), bitcast[DType.int16, 2 * WIDTH](b)
+        )
+    return sum + ((a << 16) >> 16) * ((b << 16) >> 16) + (a >> 16) * (b >> 16)
 
 
 @always_inline
@@ -98,34 +110,63 @@ def has_feature[name: StaticString]() -> Bool:
 
 
 @always_inline
+def widened[mode: StaticString, kind: StaticString, part: Int](row: Ints, column: Int) -> Words:
+    """WIDTH columns from a row of a panel in words of `kind`, of which each stored one makes `parts`.
+
+    int8 quads become the int16 pairs (0, 2) and (1, 3); a row of float16 is two rows of halves.
+    """
+    comptime if mode == "float16":
+        var halves = row.unsafe_bitcast[Float16]().unsafe_load[width=WIDTH](part * PANEL + column)
+        return bitcast[DType.int32, WIDTH](halves.cast[DType.float32]())
+    var word = row.unsafe_load[width=WIDTH](column)
+    comptime if mode == kind:
+        return word
+    comptime if mode == "bfloat16":
+        return word << 16 if part == 0 else word & -65536
+    var pairs = bitcast[DType.int16, 2 * WIDTH](word)
+    return bitcast[DType.int32, WIDTH](pairs << 8 >> 8 if part == 0 else pairs >> 8)
+
+
+def widen_panel[mode: StaticString, kind: StaticString](target: Ints, source: Ints, K: Int):
+    """K rows of a panel as `parts` times as many rows of words of `kind`."""
+    comptime P = parts[mode, kind]()
+    for k in range(K):
+        comptime for part in range(P):
+            for column in range(0, PANEL, WIDTH):
+                target.unsafe_store(
+                    (k * P + part) * PANEL + column,
+                    widened[mode, kind, part](source.unsafe_offset(k * PANEL), column),
+                )
+
+
+@always_inline
 def tile[
-    mode: StaticString, MR: Int, NP: Int
-](
-    a: Ints,
-    a_row: Int,
-    a_k: Int,
-    b: Ints,
-    b_panel: Int,
-    K: Int,
-    c: Ints,
-    c_row: Int,
-    first: Bool,
-):
+    mode: StaticString, kind: StaticString, MR: Int, NP: Int
+](a: Ints, a_row: Int, b: Ints, b_panel: Int, K: Int, c: Ints, c_row: Int, first: Bool):
     """C = A @ B for MR rows and NP panels (C += A @ B unless `first`); all sizes in words.
 
+    Parameters:
+        mode: What B is stored in.
+        kind: What both are multiplied in; A is stored in it.
+        MR: Rows.
+        NP: Panels.
+
     Args:
-        a: Element (r, k) is at `r * a_row + k * a_k`.
+        a: Row r is at `r * a_row`, `parts` words for each of B's.
         a_row: Distance between rows of A.
-        a_k: Distance between columns of A.
         b: The first panel, (K, PANEL).
         b_panel: Distance between panels of B.
-        K: The inner dimension in words.
+        K: The inner dimension in words of B.
         c: Element (r, n) is at `r * c_row + n`, n below NP * PANEL; int32 or float32 bits.
         c_row: Distance between rows of C.
         first: Whether C is overwritten rather than added to.
     """
-    comptime for half in range(PANEL // COLS):
-        comptime offset = half * COLS
+    comptime P = parts[mode, kind]()
+    # Whole panels where their sums fit into the registers: memory is then read in one sweep.
+    comptime VECS = PANEL // WIDTH if MR * NP * (PANEL // WIDTH) <= SUMS else WIDEST
+    comptime COLS = VECS * WIDTH
+    comptime for section in range(PANEL // COLS):
+        comptime offset = section * COLS
         var acc = Array[Words, MR * NP * VECS](fill=Words(0))
         if not first:
             comptime for r in range(MR):
@@ -135,15 +176,18 @@ def tile[
                             r * c_row + p * PANEL + offset + v * WIDTH
                         )
         for k in range(K):
-            comptime for p in range(NP):
-                var row = Array[Words, VECS](fill=Words(0))
-                comptime for v in range(VECS):
-                    row[v] = b.unsafe_load[width=WIDTH](p * b_panel + k * PANEL + offset + v * WIDTH)
-                comptime for r in range(MR):
-                    var x = Words(a[unsafe_offset=r * a_row + k * a_k])
+            comptime for part in range(P):
+                comptime for p in range(NP):
+                    var row = Array[Words, VECS](fill=Words(0))
                     comptime for v in range(VECS):
-                        comptime i = (r * NP + p) * VECS + v
-                        acc[i] = dot[mode](acc[i], x, row[v])
+                        row[v] = widened[mode, kind, part](
+                            b.unsafe_offset(p * b_panel + k * PANEL), offset + v * WIDTH
+                        )
+                    comptime for r in range(MR):
+                        var x = Words(a[unsafe_offset=r * a_row + k * P + part])
+                        comptime for v in range(VECS):
+                            comptime i = (r * NP + p) * VECS + v
+                            acc[i] = dot[kind](acc[i], x, row[v])
         comptime for r in range(MR):
             comptime for p in range(NP):
                 comptime for v in range(VECS):
@@ -162,31 +206,45 @@ def rows_in_tile(rows: Int) -> Int:
     return 6 if rows <= 6 else ROWS
 
 
+def sweep[
+    mode: StaticString, kind: StaticString
+](rows: Int, a: Ints, a_row: Int, b: Ints, b_panel: Int, panels: Int, K: Int, c: Ints, c_row: Int, first: Bool):
+    """`tile` for rows and panels known at run time; A and C have `rows_in_tile(rows)` rows.
+
+    One or two rows take several panels through the registers together, so that enough sums are
+    on the way at once.
+    """
+    comptime ONE = SUMS * WIDTH // PANEL
+    var p = 0
+    if rows == 1:
+        while p + ONE <= panels:
+            tile[mode, kind, 1, ONE](a, a_row, b.unsafe_offset(p * b_panel), b_panel, K, c.unsafe_offset(p * PANEL), c_row, first)
+            p += ONE
+    elif rows == 2:
+        comptime TWO = max(1, ONE // 2)
+        while p + TWO <= panels:
+            tile[mode, kind, 2, TWO](a, a_row, b.unsafe_offset(p * b_panel), b_panel, K, c.unsafe_offset(p * PANEL), c_row, first)
+            p += TWO
+    while p < panels:
+        tile_rows[mode, kind](rows, a, a_row, b.unsafe_offset(p * b_panel), K, c.unsafe_offset(p * PANEL), c_row, first)
+        p += 1
+
+
 @always_inline
 def tile_rows[
-    mode: StaticString, NP: Int
-](
-    rows: Int,
-    a: Ints,
-    a_row: Int,
-    a_k: Int,
-    b: Ints,
-    b_panel: Int,
-    K: Int,
-    c: Ints,
-    c_row: Int,
-):
-    """`tile` for a number of rows known at run time; A and C have `rows_in_tile(rows)` rows."""
+    mode: StaticString, kind: StaticString
+](rows: Int, a: Ints, a_row: Int, b: Ints, K: Int, c: Ints, c_row: Int, first: Bool):
+    """`tile` of one panel for a number of rows known at run time; A and C have `rows_in_tile(rows)`."""
     if rows == 1:
-        tile[mode, 1, NP](a, a_row, a_k, b, b_panel, K, c, c_row, True)
+        tile[mode, kind, 1, 1](a, a_row, b, 0, K, c, c_row, first)
     elif rows == 2:
-        tile[mode, 2, NP](a, a_row, a_k, b, b_panel, K, c, c_row, True)
+        tile[mode, kind, 2, 1](a, a_row, b, 0, K, c, c_row, first)
     elif rows <= 4:
-        tile[mode, 4, NP](a, a_row, a_k, b, b_panel, K, c, c_row, True)
+        tile[mode, kind, 4, 1](a, a_row, b, 0, K, c, c_row, first)
     elif rows <= 6:
-        tile[mode, 6, NP](a, a_row, a_k, b, b_panel, K, c, c_row, True)
+        tile[mode, kind, 6, 1](a, a_row, b, 0, K, c, c_row, first)
     else:
-        tile[mode, ROWS, NP](a, a_row, a_k, b, b_panel, K, c, c_row, True)
+        tile[mode, kind, ROWS, 1](a, a_row, b, 0, K, c, c_row, first)
 
 
 @always_inline
@@ -199,15 +257,3 @@ def words(pointer: Floats) -> Ints:
 def floats(pointer: Ints) -> Floats:
     """The same memory as float32."""
     return pointer.unsafe_bitcast[F32]()
-
-
-@always_inline
-def bfloat16_pair[width: Int](low: SIMD[DType.float32, width], high: SIMD[DType.float32, width]) -> SIMD[DType.int32, width]:
-    """Two float32 rounded to the nearest bfloat16 (ties to even) in one word."""
-    return (rounded_bits(low) >> 16) & 65535 | (rounded_bits(high) & -65536)
-
-
-@always_inline
-def rounded_bits[width: Int](x: SIMD[DType.float32, width]) -> SIMD[DType.int32, width]:
-    var bits = bitcast[DType.int32, width](x)
-    return bits + 32767 + ((bits >> 16) & 1)
