@@ -140,6 +140,26 @@ def widen_panel[mode: StaticString, kind: StaticString](target: Ints, source: In
 
 
 @always_inline
+def add_step[
+    mode: StaticString, kind: StaticString, MR: Int, NP: Int, VECS: Int
+](
+    mut acc: Array[Words, MR * NP * VECS], a: Ints, a_row: Int, b: Ints, b_panel: Int, k: Int, offset: Int
+):
+    """Adds the products of B's k-th words to a tile's sums; see `tile`."""
+    comptime P = parts[mode, kind]()
+    comptime for part in range(P):
+        comptime for p in range(NP):
+            var row = Array[Words, VECS](fill=Words(0))
+            comptime for v in range(VECS):
+                row[v] = widened[mode, kind, part](b.unsafe_offset(p * b_panel + k * PANEL), offset + v * WIDTH)
+            comptime for r in range(MR):
+                var x = Words(a[unsafe_offset=r * a_row + k * P + part])
+                comptime for v in range(VECS):
+                    comptime i = (r * NP + p) * VECS + v
+                    acc[i] = dot[kind](acc[i], x, row[v])
+
+
+@always_inline
 def tile[
     mode: StaticString, kind: StaticString, MR: Int, NP: Int
 ](a: Ints, a_row: Int, b: Ints, b_panel: Int, K: Int, c: Ints, c_row: Int, first: Bool):
@@ -175,19 +195,14 @@ def tile[
                         acc[(r * NP + p) * VECS + v] = c.unsafe_load[width=WIDTH](
                             r * c_row + p * PANEL + offset + v * WIDTH
                         )
-        for k in range(K):
-            comptime for part in range(P):
-                comptime for p in range(NP):
-                    var row = Array[Words, VECS](fill=Words(0))
-                    comptime for v in range(VECS):
-                        row[v] = widened[mode, kind, part](
-                            b.unsafe_offset(p * b_panel + k * PANEL), offset + v * WIDTH
-                        )
-                    comptime for r in range(MR):
-                        var x = Words(a[unsafe_offset=r * a_row + k * P + part])
-                        comptime for v in range(VECS):
-                            comptime i = (r * NP + p) * VECS + v
-                            acc[i] = dot[kind](acc[i], x, row[v])
+        # Several steps a round leave the units that add up addresses little to do.
+        comptime ROUND = 2 if P == 1 else 1
+        var whole = K - K % ROUND
+        for k in range(0, whole, ROUND):
+            comptime for i in range(ROUND):
+                add_step[mode, kind, MR, NP, VECS](acc, a, a_row, b, b_panel, k + i, offset)
+        for k in range(whole, K):
+            add_step[mode, kind, MR, NP, VECS](acc, a, a_row, b, b_panel, k, offset)
         comptime for r in range(MR):
             comptime for p in range(NP):
                 comptime for v in range(VECS):
