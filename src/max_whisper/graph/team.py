@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 #: The graph that starts a team is the same for every model.
 TEAM = GraphSpec("team", ModelDimensions(0, 0, 0, 0, 0, 0, 0, 0, 0, 0), "float32")
 
-# Threads run the graph's code for as long as the process lives, so their graphs must stay loaded.
 _teams: dict[int, tuple[Model, Buffer]] = {}
 _lock = threading.Lock()
 
@@ -46,6 +46,9 @@ def team_of(threads: int, compiled: CompiledModel, session: InferenceSession) ->
         if threads not in _teams:
             model = session.init(compiled)
             (address,) = model.execute(Buffer.from_numpy(np.array([threads], np.int64)))
+            # Its threads run the graph's code for as long as the process lives, and the interpreter
+            # drops what modules hold before that: the graph must stay loaded.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(model))
             reached = np.array([int(address.to_numpy()[0]), threads], np.int64)
             _teams[threads] = model, Buffer.from_numpy(reached)
         return _teams[threads][1]
