@@ -26,8 +26,9 @@ from max_whisper.command.display import Display
 from max_whisper.command.flags import FLAGS, MODEL_FLAGS, VAD_PARAMETERS, WORD_FLAGS
 from max_whisper.command.inputs import Recording, recordings
 from max_whisper.errors import MaxWhisperError, MaxWhisperWarning, OptionError, OutputError
+from max_whisper.subtitles import SubtitleLayout
 from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
-from max_whisper.writers import ResultWriter, SubtitleLayout, get_writer
+from max_whisper.writers import ResultWriter, get_writer
 
 PROGRAM = "max-whisper"
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
