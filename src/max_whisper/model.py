@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from max_whisper.audio import N_FRAMES, N_SAMPLES, AudioSource, as_samples, log_mel_spectrogram
+from max_whisper.audio import (
+    N_FRAMES,
+    N_SAMPLES,
+    AudioSource,
+    as_channels,
+    as_samples,
+    log_mel_spectrogram,
+)
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.decoding.options import DecodingOptions, DecodingResult
 from max_whisper.decoding.requests import Acquire, Attend, Encode, Features, Forward, Steps
 from max_whisper.decoding.runtime import Candidates, Constraint, Runtime
 from max_whisper.decoding.window import decode_window, detect_language
-from max_whisper.errors import AudioError, DeviceError, OptionError
+from max_whisper.errors import AudioError, AudioWarning, DeviceError, OptionError
 from max_whisper.tokenizer import Tokenizer, Vocabulary, get_tokenizer
+from max_whisper.transcribe.channels import Start, all_the_same, channel_names, merged, merged_many
 from max_whisper.transcribe.engine import Engine
 from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
 from max_whisper.transcribe.recording import transcribe_recording, without_speech
@@ -237,9 +247,16 @@ class Whisper:
     def events(
         self, audio: Audio, options: TranscribeOptions | None = None
     ) -> Generator[Event, None, Transcript]:
-        """Yields all that a transcription tells on its way, and returns the transcript."""
-        work = self._recording(audio, options or TranscribeOptions())
-        return self._engine.events(work, (options or TranscribeOptions()).rows)
+        """Yields all that a transcription tells on its way, and returns the transcript.
+
+        With :attr:`TranscribeOptions.multichannel`, the recording's channels are transcribed side by
+        side; what they tell comes in order of time.
+        """
+        chosen = options or TranscribeOptions()
+        if not chosen.multichannel:
+            return self._engine.events(self._recording(audio, chosen), chosen.rows)
+        names, starts = self._channels(audio, chosen)
+        return merged(self._engine.events_of_many(starts, chosen.rows, len(names)), names)
 
     def events_of_many(
         self, recordings: Iterable[Audio], options: TranscribeOptions | None = None, *, at_once: int = 8
@@ -251,13 +268,19 @@ class Whisper:
         Args:
             recordings: Files or samples; each is read when its turn comes.
             options: How, for all of them.
-            at_once: How many are on their way at the same time.
+            at_once: How many are on their way at the same time; with
+                :attr:`TranscribeOptions.multichannel`, how many channels.
 
         Yields:
             (number of the recording, event); the last of each number is its transcript, or the
             exception that ended it. Other recordings go on.
         """
         chosen = options or TranscribeOptions()
+        if chosen.multichannel:
+            opens = (partial(self._channels, audio, chosen) for audio in recordings)
+            return merged_many(
+                opens, lambda starts: self._engine.events_of_many(starts, chosen.rows, at_once)
+            )
         starts = (self._start(audio, chosen) for audio in recordings)
         return self._engine.events_of_many(starts, chosen.rows, at_once)
 
@@ -280,9 +303,19 @@ class Whisper:
 
         return self._engine.run(work())
 
-    def _start(
-        self, audio: Audio, options: TranscribeOptions
-    ) -> Callable[[], Generator[Any, Any, Transcript]]:
+    def _channels(self, audio: Audio, options: TranscribeOptions) -> tuple[tuple[str, ...], list[Start]]:
+        """The speakers of a recording, and what starts the transcription of each one's channel."""
+        channels = as_channels(audio)
+        names = channel_names(len(channels), options.speaker_names)
+        if all_the_same(channels):
+            warnings.warn(
+                f"all {len(channels)} channels have the same sound: each will have the same text",
+                AudioWarning,
+                stacklevel=3,
+            )
+        return names, [self._start(channel, options) for channel in channels]
+
+    def _start(self, audio: Audio, options: TranscribeOptions) -> Start:
         return lambda: self._recording(audio, options)
 
     def _recording(self, audio: Audio, options: TranscribeOptions) -> Generator[Any, Any, Transcript]:
