@@ -25,7 +25,7 @@ class Cue:
     Attributes:
         start: When it appears, in seconds.
         end: When it disappears.
-        plain: Its text, where its words have no times.
+        plain: Its text, where its words have no times, or where none is said.
         words: Its words otherwise, with their times; the first of a line but the first begins with
             a line break.
         marked: Which of the words is being said, if that is to be shown.
@@ -127,16 +127,17 @@ def _timed(cue: Cue) -> Timed:
 
 
 def _marked(cue: Cue) -> Iterator[Cue]:
+    between = replace(cue, plain=cue.text, words=())
     shown = cue.start
     limit = cue.end if cue.end < cue.words[-1]["end"] else math.inf
     for index, word in enumerate(cue.words):
         start, end = min(word["start"], limit), min(word["end"], limit)
         if not _same(start, shown):
-            yield replace(cue, start=shown, end=start)
+            yield replace(between, start=shown, end=start)
         yield replace(cue, start=start, end=end, marked=index)
         shown = end
     if shown < cue.end and not _same(shown, cue.end):
-        yield replace(cue, start=shown, end=cue.end)
+        yield replace(between, start=shown, end=cue.end)
 
 
 def _same(one: float, other: float) -> bool:
