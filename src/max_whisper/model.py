@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -16,7 +15,6 @@ from max_whisper.audio import (
     N_FRAMES,
     N_SAMPLES,
     AudioSource,
-    as_channels,
     as_samples,
     log_mel_spectrogram,
 )
@@ -25,9 +23,9 @@ from max_whisper.decoding.options import DecodingOptions, DecodingResult
 from max_whisper.decoding.requests import Acquire, Attend, Encode, Features, Forward, Steps
 from max_whisper.decoding.runtime import Candidates, Constraint, Runtime
 from max_whisper.decoding.window import decode_window, detect_language
-from max_whisper.errors import AudioError, AudioWarning, DeviceError, OptionError
+from max_whisper.errors import AudioError, DeviceError, OptionError
 from max_whisper.tokenizer import Tokenizer, Vocabulary, get_tokenizer
-from max_whisper.transcribe.channels import Start, all_the_same, channel_names, merged, merged_many
+from max_whisper.transcribe.channels import Told, merged, merged_many, opened
 from max_whisper.transcribe.engine import Engine
 from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
 from max_whisper.transcribe.recording import transcribe_recording, without_speech
@@ -255,12 +253,12 @@ class Whisper:
         chosen = options or TranscribeOptions()
         if not chosen.multichannel:
             return self._engine.events(self._recording(audio, chosen), chosen.rows)
-        names, starts = self._channels(audio, chosen)
-        return merged(self._engine.events_of_many(starts, chosen.rows, len(names)), names)
+        names, channels = opened(audio, chosen.speaker_names)
+        return merged(self._of_channels(channels, chosen, len(names)), names)
 
     def events_of_many(
         self, recordings: Iterable[Audio], options: TranscribeOptions | None = None, *, at_once: int = 8
-    ) -> Iterator[tuple[int, Event | Transcript | Exception]]:
+    ) -> Told:
         """Transcribes many recordings side by side: each pass of the decoder serves several.
 
         Each gets what it would get alone.
@@ -277,10 +275,8 @@ class Whisper:
         """
         chosen = options or TranscribeOptions()
         if chosen.multichannel:
-            opens = (partial(self._channels, audio, chosen) for audio in recordings)
-            return merged_many(
-                opens, lambda starts: self._engine.events_of_many(starts, chosen.rows, at_once)
-            )
+            opens = (partial(opened, audio, chosen.speaker_names) for audio in recordings)
+            return merged_many(opens, lambda channels: self._of_channels(channels, chosen, at_once))
         starts = (self._start(audio, chosen) for audio in recordings)
         return self._engine.events_of_many(starts, chosen.rows, at_once)
 
@@ -303,19 +299,15 @@ class Whisper:
 
         return self._engine.run(work())
 
-    def _channels(self, audio: Audio, options: TranscribeOptions) -> tuple[tuple[str, ...], list[Start]]:
-        """The speakers of a recording, and what starts the transcription of each one's channel."""
-        channels = as_channels(audio)
-        names = channel_names(len(channels), options.speaker_names)
-        if all_the_same(channels):
-            warnings.warn(
-                f"all {len(channels)} channels have the same sound: each will have the same text",
-                AudioWarning,
-                stacklevel=3,
-            )
-        return names, [self._start(channel, options) for channel in channels]
+    def _of_channels(self, channels: Iterable[Array], options: TranscribeOptions, at_once: int) -> Told:
+        """Transcribes channels as the recordings that they are."""
+        return self.events_of_many(
+            channels, replace(options, multichannel=False, speaker_names=()), at_once=at_once
+        )
 
-    def _start(self, audio: Audio, options: TranscribeOptions) -> Start:
+    def _start(
+        self, audio: Audio, options: TranscribeOptions
+    ) -> Callable[[], Generator[Any, Any, Transcript]]:
         return lambda: self._recording(audio, options)
 
     def _recording(self, audio: Audio, options: TranscribeOptions) -> Generator[Any, Any, Transcript]:

@@ -6,40 +6,52 @@ time here, by nothing but what they tell, so that it is the same whoever is ahea
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
-from functools import partial
-from typing import Any, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from max_whisper.errors import AudioError
+from max_whisper.audio import AudioSource, as_channels
+from max_whisper.errors import AudioError, AudioWarning
 from max_whisper.transcribe.segments import Event, Language, Progress, Segment, Transcript
 
 _PER_SECOND = 100  # frames of progress
 
-#: Starts the transcription of one channel.
-Start = Callable[[], Generator[Any, Any, Transcript]]
+Samples = NDArray[np.float32]
+#: The speakers of a recording, and their channels (channels, n).
+Opened = tuple[tuple[str, ...], Samples]
 #: (number, event) of several transcriptions; the last of each is its result, or what ended it.
-Told = Iterable[tuple[int, Event | Transcript | Exception]]
+Told = Generator[tuple[int, Event | Transcript | Exception], None, None]
 
 
-def channel_names(count: int, names: Sequence[str]) -> tuple[str, ...]:
-    """What the speakers of so many channels are called.
+def opened(audio: AudioSource | ArrayLike, names: Sequence[str] = ()) -> Opened:
+    """Reads a recording: what its speakers are called, and their channels.
+
+    Args:
+        audio: As in :func:`max_whisper.audio.as_channels`.
+        names: Of the speakers, in the channels' order; "Speaker 1" and so on if there are none.
 
     Raises:
-        AudioError: There are names, and not as many as channels.
+        AudioError: It can't be read, has one channel, or another number of them than of names.
+
+    Warns:
+        AudioWarning: All channels have the same sound.
     """
+    channels = as_channels(audio)
+    count = len(channels)
     if names and len(names) != count:
         raise AudioError(f"the recording has {count} channels, and {len(names)} speakers are named")
-    return tuple(names) or tuple(f"Speaker {number}" for number in range(1, count + 1))
-
-
-def all_the_same(channels: NDArray[np.float32]) -> bool:
-    """Whether a recording of (channels, n) samples has one sound in all channels."""
-    return bool((channels == channels[0]).all())
+    if (channels == channels[0]).all():
+        warnings.warn(
+            f"all {count} channels have the same sound: each will have the same text",
+            AudioWarning,
+            stacklevel=2,
+        )
+    return tuple(names) or tuple(f"Speaker {number}" for number in range(1, count + 1)), channels
 
 
 class Channels:
@@ -118,60 +130,59 @@ def merged(told: Told, names: Sequence[str]) -> Generator[Event, None, Transcrip
     An exception that ends a channel is raised.
 
     Args:
-        told: What the channels tell.
+        told: What the channels tell; closed in the end.
         names: The speakers.
     """
     channels = Channels(names)
-    for number, event in told:
-        if isinstance(event, Exception):
-            raise event
-        yield from channels.tell(number, event)
+    with closing(told):
+        for number, event in told:
+            if isinstance(event, Exception):
+                raise event
+            yield from channels.tell(number, event)
     assert channels.transcript is not None, "a channel ended without a transcript"
     return channels.transcript
 
 
-def merged_many(
-    opens: Iterable[Callable[[], tuple[Sequence[str], Sequence[Start]]]],
-    run: Callable[[Iterable[Start]], Told],
-) -> Iterator[tuple[int, Event | Transcript | Exception]]:
+def merged_many(opens: Iterable[Callable[[], Opened]], run: Callable[[Iterable[Samples]], Told]) -> Told:
     """The same for many recordings: yields (number of the recording, event).
 
     The last of each number is its transcript, or the exception that ended one of its channels.
 
     Args:
-        opens: For each recording, reads it when its turn comes: the speakers, and what starts the
-            transcription of each one's channel.
-        run: Runs transcriptions, numbered as they are taken.
+        opens: For each recording, reads it when its turn comes: the speakers, and their channels.
+        run: Transcribes channels, numbered as they are taken; closed in the end.
     """
     places: list[tuple[int, int]] = []  # of each transcription: its recording, and its channel
     speaking: dict[int, Channels] = {}
+    failed: deque[tuple[int, Exception]] = deque()
 
-    def starts() -> Iterator[Start]:
+    def flat() -> Iterator[Samples]:
         for recording, open_channels in enumerate(opens):
             try:
-                names, each = open_channels()
+                names, channels = open_channels()
             except Exception as error:
-                names, each = ("",), [partial(_fail, error)]
+                failed.append((recording, error))
+                continue
             speaking[recording] = Channels(names)
-            for channel, start in enumerate(each):
-                places.append((recording, channel))
-                yield start
+            for number, channel in enumerate(channels):
+                places.append((recording, number))
+                yield channel
 
-    for number, event in run(starts()):
-        recording, channel = places[number]
-        if recording not in speaking:
-            continue  # another channel of it has failed
-        if isinstance(event, Exception):
-            del speaking[recording]
-            yield recording, event
-            continue
-        told = speaking[recording]
-        for merged_event in told.tell(channel, event):
-            yield recording, merged_event
-        if told.transcript is not None:
-            del speaking[recording]
-            yield recording, told.transcript
-
-
-def _fail(error: Exception) -> NoReturn:
-    raise error
+    with closing(run(flat())) as told:
+        for number, event in told:
+            while failed:
+                yield failed.popleft()
+            recording, channel = places[number]
+            if recording not in speaking:
+                continue  # another channel of it has failed
+            if isinstance(event, Exception):
+                del speaking[recording]
+                yield recording, event
+                continue
+            own = speaking[recording]
+            for merged_event in own.tell(channel, event):
+                yield recording, merged_event
+            if own.transcript is not None:
+                del speaking[recording]
+                yield recording, own.transcript
+    yield from failed

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 from max_whisper.decoding.runtime import Runtime
@@ -73,7 +73,7 @@ class Engine:
 
     def events_of_many(
         self, starts: Iterable[Callable[[], Work[Result]]], rows: int, at_once: int
-    ) -> Iterator[tuple[int, Any]]:
+    ) -> Generator[tuple[int, Any], None, None]:
         """Runs many generators, some at a time, and yields (number, event) as events come.
 
         The last that is heard of each is its result, or the exception that ended it; the others

@@ -76,10 +76,10 @@ def texts(words, layout=CLAUSES, language="en"):
         ("Yes.", ["Yes."]),
         # what has no marks at all
         (
-            "and so my fellow americans ask not what your country can do for you ask what you can do for it",
+            "they went on working till the morning while nobody in the house heard them or knew about it",
             [
-                "and so my fellow americans ask",
-                "not what your country can do for you ask\nwhat you can do for it",
+                "they went on working till the morning\nwhile nobody in the house heard them",
+                "or knew about it",
             ],
         ),
     ],

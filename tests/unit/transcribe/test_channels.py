@@ -9,7 +9,7 @@ import pytest
 
 from max_whisper.errors import AudioError, AudioWarning, OptionError
 from max_whisper.model import Whisper
-from max_whisper.transcribe.channels import Channels, channel_names, merged
+from max_whisper.transcribe.channels import Channels, merged, opened
 from max_whisper.transcribe.options import transcribe_options
 from max_whisper.transcribe.segments import Language, Progress, Segment, Transcript
 from support.mock_runtime import MockRuntime
@@ -38,8 +38,9 @@ def mixed(channels, chance):
         yield number, left[number].pop(0)
 
 
-def collect(events):
-    out = []
+def collect(told_by_channels, names):
+    """All events of a recording, and its transcript."""
+    events, out = merged((each for each in told_by_channels), names), []
     while True:
         try:
             out.append(next(events))
@@ -52,7 +53,7 @@ CHANNELS = [told([1, 4], [12, 19], [25]), told([2, 4, 9], [], [21, 25]), told([]
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_order_is_that_of_time_whoever_is_ahead(seed):
-    events, transcript = collect(merged(mixed(CHANNELS, random.Random(seed)), ["A", "B", "C"]))
+    events, transcript = collect(mixed(CHANNELS, random.Random(seed)), ["A", "B", "C"])
     segments = [event for event in events if isinstance(event, Segment)]
     assert [(s.start, s.speaker) for s in segments] == [
         (1, "A"),
@@ -73,7 +74,7 @@ def test_the_order_is_that_of_time_whoever_is_ahead(seed):
 def test_a_segment_that_starts_before_one_told_earlier_has_one_place_all_the_same(seed):
     # word times may put a start before the window that it comes from
     channels = [told([1], [9, 8.5, 12]), told([8.7, 9.5], [11])]
-    _, transcript = collect(merged(mixed(channels, random.Random(seed)), ["A", "B"]))
+    _, transcript = collect(mixed(channels, random.Random(seed)), ["A", "B"])
     assert [s.start for s in transcript.segments] == [1, 8.7, 9.5, 9, 8.5, 11, 12]
 
 
@@ -94,7 +95,7 @@ def test_a_segment_is_told_as_soon_as_nothing_can_come_before_it():
 def test_each_speaker_has_a_language_and_the_transcript_that_of_who_says_most():
     channels = [told([1], language="en"), told([2, 3, 4], language="de")]
     events = [(0, Language("en", 0.9)), *((0, e) for e in channels[0]), *((1, e) for e in channels[1])]
-    out, transcript = collect(merged(events, ["A", "B"]))
+    out, transcript = collect(events, ["A", "B"])
     assert out[0] == Language("en", 0.9, "A")
     assert transcript.language == "de"
     result = transcript.as_dict()
@@ -108,10 +109,10 @@ def test_each_speaker_has_a_language_and_the_transcript_that_of_who_says_most():
 
 
 def test_names():
-    assert channel_names(2, ()) == ("Speaker 1", "Speaker 2")
-    assert channel_names(2, ("Ann", "Bob")) == ("Ann", "Bob")
+    assert opened(call(1, 0.1, 0.2))[0] == ("Speaker 1", "Speaker 2")
+    assert opened(call(1, 0.1, 0.2), ("Ann", "Bob"))[0] == ("Ann", "Bob")
     with pytest.raises(AudioError, match="2 channels, and 3 speakers are named"):
-        channel_names(2, ("a", "b", "c"))
+        opened(call(1, 0.1, 0.2), ("a", "b", "c"))
     assert transcribe_options(multichannel=True, speaker_names="Ann, Bob").speaker_names == ("Ann", "Bob")
     for names in ("Ann", ["Ann"]):
         with pytest.raises(OptionError, match="requires multichannel"):
@@ -188,14 +189,14 @@ def test_many_calls_get_what_each_gets_alone_and_errors_stay_with_their_own(mode
 
 
 def test_the_first_error_of_a_channel_ends_its_call(model):
-    original = model._start
+    recording = model._recording
 
     def failing(audio, options):
         if audio[0] == np.float32(0.03):
-            return lambda: (_ for _ in ()).throw(AudioError("broken"))
-        return original(audio, options)
+            raise AudioError("broken")
+        return recording(audio, options)
 
-    model._start = failing
+    model._recording = failing
     with pytest.raises(AudioError, match="broken"):
         model.transcribe(call(40, 0.05, 0.03), multichannel=True, **OPTIONS)
     options = transcribe_options(multichannel=True, **OPTIONS)
