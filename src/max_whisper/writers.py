@@ -65,10 +65,10 @@ def to_vtt(cues: Sequence[Cue]) -> str:
     """WebVTT subtitles."""
     blocks = ["WEBVTT\n\n"]
     for cue in cues:
-        # What stands in a tag must not end it.
+        # A name may have what would be a tag; the text stays as openai-whisper leaves it.
         voice = "" if cue.speaker is None else f"<v {html.escape(cue.speaker, quote=False)}>"
         times = f"{format_timestamp(cue.start)} --> {format_timestamp(cue.end)}"
-        blocks.append(f"{times}\n{voice}{_shown(cue)}\n\n")
+        blocks.append(f"{times}\n{voice}{html.escape(cue.label, quote=False)}{_shown(cue)}\n\n")
     return "".join(blocks)
 
 
@@ -77,7 +77,7 @@ def to_srt(cues: Sequence[Cue]) -> str:
     blocks = []
     for number, cue in enumerate(cues, 1):
         start, end = (format_timestamp(seconds, True, ",") for seconds in (cue.start, cue.end))
-        blocks.append(f"{number}\n{start} --> {end}\n{_shown(cue)}\n\n")
+        blocks.append(f"{number}\n{start} --> {end}\n{cue.label}{_shown(cue)}\n\n")
     return "".join(blocks)
 
 
@@ -86,11 +86,11 @@ def _said(segment: Mapping[str, Any]) -> str:
 
 
 def _shown(cue: Cue) -> str:
-    """A subtitle's text, the marked word underlined."""
+    """A subtitle's text without its speaker, the marked word underlined."""
     texts = [word["word"] for word in cue.words]
     if cue.marked is not None:
         texts[cue.marked] = re.sub(r"^(\s*)(.*)$", r"\1<u>\2</u>", texts[cue.marked])
-    return cue.label + ("".join(texts) or cue.plain)
+    return "".join(texts) or cue.plain
 
 
 TEXTS: dict[str, Callable[[Result], str]] = {"txt": to_txt, "tsv": to_tsv, "json": to_json}

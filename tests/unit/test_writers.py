@@ -143,7 +143,7 @@ def test_every_format_shows_the_speaker(worded: bool, tmp_path: Path) -> None:
     )
     assert files["vtt"] == (
         "WEBVTT\n\n00:00.000 --> 00:01.500\n<v Ann>Ann: Good morning.\n\n"
-        f"00:01.000 --> 00:02.000\n<v &lt;Bob&gt;><Bob>: {told}\n\n"
+        f"00:01.000 --> 00:02.000\n<v &lt;Bob&gt;>&lt;Bob&gt;: {told}\n\n"
     )
     assert ",Default,Ann,0,0,0,,Ann: " in files["ass"] and "<Bob>: " in files["ass"]
 
