@@ -138,13 +138,20 @@ class ResultWriter:
         """Writes one result to files of the given name, whatever the recording is called.
 
         Raises:
-            OptionError: The layout needs the times of words, and the result has none.
+            OptionError: The layout is for subtitles, and there are none among the formats, or it
+                needs the times of words, and the result has none.
             OutputError: A file cannot be written.
 
         Warns:
             MaxWhisperWarning: Some subtitles cannot keep to the layout's limits; they are written.
         """
-        cues = subtitle_cues(result, layout) if SUBTITLES.keys() & set(self.formats) else []
+        has_subtitles = not SUBTITLES.keys().isdisjoint(self.formats)
+        if layout.needs_words and not has_subtitles:
+            raise OptionError(
+                f"clauses and times of subtitles have no effect on {', '.join(self.formats)}; "
+                f"the formats with subtitles are {', '.join(SUBTITLES)}"
+            )
+        cues = subtitle_cues(result, layout) if has_subtitles else []
         for miss in missed_limits(cues, layout):
             warnings.warn(f"{stem}: {miss}", MaxWhisperWarning, stacklevel=2)
         if layout.highlight_words:

@@ -73,6 +73,14 @@ def test_unknown_format_and_layout(tmp_path: Path) -> None:
         get_writer("srt", tmp_path)(RESULT, "a.wav", {"max_line_width": -1})
 
 
+@pytest.mark.parametrize("name", ["txt", "tsv", "json"])
+def test_options_of_subtitles_are_refused_by_other_formats(name: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=f"no effect on {name}; the formats .* are vtt, srt, ass"):
+        get_writer(name, tmp_path)(RESULT, "a.wav", {"break_at_clauses": True})
+    assert not list(tmp_path.iterdir())
+    get_writer(name, tmp_path)(RESULT, "a.wav", {"max_line_width": 20})  # as openai-whisper's do
+
+
 def test_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"nowhere/a\.txt: No such file"):
         get_writer("txt", tmp_path / "nowhere")(RESULT, "a.wav")
