@@ -23,11 +23,20 @@ import numpy as np
 import max_whisper
 from max_whisper.checkpoints import cache_folder, list_models
 from max_whisper.command.display import Display
-from max_whisper.command.flags import FLAGS, MODEL_FLAGS, VAD_PARAMETERS, WORD_FLAGS
+from max_whisper.command.flags import (
+    FLAGS,
+    LAYOUT_FLAGS,
+    MODEL_FLAGS,
+    VAD_PARAMETERS,
+    WHISPER_LAYOUT_FLAGS,
+    WORD_FLAGS,
+    default_of,
+)
 from max_whisper.command.inputs import Recording, recordings
 from max_whisper.errors import MaxWhisperError, MaxWhisperWarning, OptionError, OutputError
+from max_whisper.subtitles import SubtitleLayout
 from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
-from max_whisper.writers import ResultWriter, SubtitleLayout, get_writer
+from max_whisper.writers import SUBTITLES, ResultWriter, get_writer
 
 PROGRAM = "max-whisper"
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -120,10 +129,11 @@ class _Run:
     def __init__(self, args: dict[str, Any]) -> None:
         """Raises :class:`OptionError` for arguments that make no sense."""
         _check_word_flags(args)
+        _check_subtitle_flags(args)
         _use_english(args)
         self.display = Display(args.pop("verbose"))
         self.recordings, self.failures = recordings(args.pop("audio"))
-        self.layout = SubtitleLayout.of({name: args.pop(name) for name in WORD_FLAGS[:-1]})
+        self.layout = SubtitleLayout.of({name: args.pop(name) for name in LAYOUT_FLAGS})
         self.writer = get_writer(args.pop("output_format"), args.pop("output_dir"))
         self.model_name = args.pop("model")
         self.model_args = _model_args(args)
@@ -180,6 +190,25 @@ def _check_word_flags(args: dict[str, Any]) -> None:
     for name in WORD_FLAGS:
         if args[name] and not args["word_timestamps"]:
             raise OptionError(f"--{name} requires --word_timestamps True")
+    for name, wanted in (
+        ("prepend_punctuations", "word_timestamps"),
+        ("append_punctuations", "word_timestamps"),
+        ("carry_initial_prompt", "initial_prompt"),
+    ):
+        if args[name] != default_of(name) and not args[wanted]:
+            _warn(f"--{name} has no effect without --{wanted}")
+
+
+def _check_subtitle_flags(args: dict[str, Any]) -> None:
+    """Flags of whisper's that have no effect are told, as there; of this command's own, refused."""
+    chosen = args["output_format"]
+    for name in LAYOUT_FLAGS:
+        if args[name] and chosen not in (*SUBTITLES, "all"):
+            if name not in WHISPER_LAYOUT_FLAGS:
+                raise OptionError(f"--{name} is for subtitles, and --output_format {chosen} has none")
+            _warn(f"--{name} has no effect on {chosen}")
+    if args["break_at_clauses"]:
+        return
     if args["max_line_count"] and not args["max_line_width"]:
         _warn("--max_line_count has no effect without --max_line_width")
     if args["max_words_per_line"] and args["max_line_width"]:

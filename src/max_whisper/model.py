@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from max_whisper.audio import N_FRAMES, N_SAMPLES, AudioSource, as_samples, log_mel_spectrogram
+from max_whisper.audio import (
+    N_FRAMES,
+    N_SAMPLES,
+    AudioSource,
+    as_samples,
+    log_mel_spectrogram,
+)
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.decoding.options import DecodingOptions, DecodingResult
 from max_whisper.decoding.requests import Acquire, Attend, Encode, Features, Forward, Steps
@@ -18,6 +25,7 @@ from max_whisper.decoding.runtime import Candidates, Constraint, Runtime
 from max_whisper.decoding.window import decode_window, detect_language
 from max_whisper.errors import AudioError, DeviceError, OptionError
 from max_whisper.tokenizer import Tokenizer, Vocabulary, get_tokenizer
+from max_whisper.transcribe.channels import Told, merged, merged_many, opened
 from max_whisper.transcribe.engine import Engine
 from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
 from max_whisper.transcribe.recording import transcribe_recording, without_speech
@@ -237,13 +245,20 @@ class Whisper:
     def events(
         self, audio: Audio, options: TranscribeOptions | None = None
     ) -> Generator[Event, None, Transcript]:
-        """Yields all that a transcription tells on its way, and returns the transcript."""
-        work = self._recording(audio, options or TranscribeOptions())
-        return self._engine.events(work, (options or TranscribeOptions()).rows)
+        """Yields all that a transcription tells on its way, and returns the transcript.
+
+        With :attr:`TranscribeOptions.multichannel`, the recording's channels are transcribed side by
+        side; what they tell comes in order of time.
+        """
+        chosen = options or TranscribeOptions()
+        if not chosen.multichannel:
+            return self._engine.events(self._recording(audio, chosen), chosen.rows)
+        names, channels = opened(audio, chosen.speaker_names)
+        return merged(self._of_channels(channels, chosen, len(names)), names)
 
     def events_of_many(
         self, recordings: Iterable[Audio], options: TranscribeOptions | None = None, *, at_once: int = 8
-    ) -> Iterator[tuple[int, Event | Transcript | Exception]]:
+    ) -> Told:
         """Transcribes many recordings side by side: each pass of the decoder serves several.
 
         Each gets what it would get alone.
@@ -251,13 +266,17 @@ class Whisper:
         Args:
             recordings: Files or samples; each is read when its turn comes.
             options: How, for all of them.
-            at_once: How many are on their way at the same time.
+            at_once: How many are on their way at the same time; with
+                :attr:`TranscribeOptions.multichannel`, how many channels.
 
         Yields:
             (number of the recording, event); the last of each number is its transcript, or the
             exception that ended it. Other recordings go on.
         """
         chosen = options or TranscribeOptions()
+        if chosen.multichannel:
+            opens = (partial(opened, audio, chosen.speaker_names) for audio in recordings)
+            return merged_many(opens, lambda channels: self._of_channels(channels, chosen, at_once))
         starts = (self._start(audio, chosen) for audio in recordings)
         return self._engine.events_of_many(starts, chosen.rows, at_once)
 
@@ -279,6 +298,12 @@ class Whisper:
             return (yield from find_alignment(window, frames, text_tokens, tokenizer, self.alignment_heads))
 
         return self._engine.run(work())
+
+    def _of_channels(self, channels: Iterable[Array], options: TranscribeOptions, at_once: int) -> Told:
+        """Transcribes channels as the recordings that they are."""
+        return self.events_of_many(
+            channels, replace(options, multichannel=False, speaker_names=()), at_once=at_once
+        )
 
     def _start(
         self, audio: Audio, options: TranscribeOptions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import subprocess
 import sys
@@ -145,6 +146,27 @@ def test_a_stream_that_is_left_leaves_the_model_free(model):
     stream.close()
     scheduler = model._engine._scheduler
     assert not scheduler._jobs and scheduler._free_windows == [0]
+
+
+def test_a_stream_that_is_collected_as_garbage_during_a_step_ends(model):
+    scheduler = model._engine._scheduler
+    step = scheduler.step
+
+    def step_with_collection():
+        gc.collect()
+        return step()
+
+    stream = model.stream(np.zeros(16000 * 50, np.float32), no_speech_threshold=None)
+    assert isinstance(next(stream), Segment)
+    cycle = [stream]
+    cycle.append(cycle)
+    del stream, cycle
+    scheduler.step = step_with_collection
+    worker = threading.Thread(target=model.transcribe, args=(np.zeros(16000 * 5, np.float32),), daemon=True)
+    worker.start()
+    worker.join(30)
+    assert not worker.is_alive()
+    assert not scheduler._jobs and not model._engine._left
 
 
 def test_a_model_can_be_asked_while_it_streams(model):

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from max_whisper.errors import OutputError
-from max_whisper.tokenizer import LANGUAGES
 from max_whisper.transcribe.segments import Event, Language, Progress, Segment
+from max_whisper.transcribe.verbose import language_line
 from max_whisper.writers import format_timestamp
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ class Display:
                 self._bars.update(self._tasks[""], completed=event.done, total=event.total)
         elif self._verbose and isinstance(event, Segment) and event.text:
             start, end = format_timestamp(event.start), format_timestamp(event.end)
-            self.line(f"[{start} --> {end}] {event.text}")
+            self.line(f"[{start} --> {end}] {event.line}")
         elif self._verbose and isinstance(event, Language):
-            self.line(f"Detected language: {LANGUAGES[event.code].title()}")
+            self.line(language_line(event))
 
     @staticmethod
     def line(text: str) -> None:

@@ -1,22 +1,24 @@
 """The command's flags as data, from which the parser and docs/cli.md are made.
 
 Names, types, defaults and choices are those of openai-whisper's ``whisper`` command, apart from
-``--model`` and ``--precision``; those of voice activity are faster-whisper's parameters.
+``--model`` and ``--precision``; those of voice activity are faster-whisper's parameters. What
+neither has is named as subtitle editors and speech services do.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from max_whisper.checkpoints import DEFAULT_MODEL
 from max_whisper.errors import OptionError
+from max_whisper.subtitles import SubtitleLayout
 from max_whisper.tokenizer import TASKS, language_code
 from max_whisper.transcribe.options import APPEND_PUNCTUATIONS, PREPEND_PUNCTUATIONS
 from max_whisper.utils import optional_float, optional_int, str2bool
-from max_whisper.writers import FORMATS
+from max_whisper.writers import ALL, FORMATS
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,13 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
     ),
     "output": (
         _flag("--output_dir", "where to write the transcripts", default=".", short="-o", kind="DIR"),
-        _flag("--output_format", "what to write", default="all", short="-f", choices=(*FORMATS, "all")),
+        _flag(
+            "--output_format",
+            f"what to write; all is {', '.join(ALL)}",
+            default="all",
+            short="-f",
+            choices=(*FORMATS, "all"),
+        ),
         _flag("--verbose", "whether to print each segment as it is found", str2bool, True),
     ),
     "task": (
@@ -115,6 +123,12 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             "whether each window is prompted with the text before it: more consistent, but errors may repeat",
             str2bool,
             True,
+        ),
+        _flag("--multichannel", "whether each channel is a speaker, transcribed by itself", str2bool, False),
+        _flag(
+            "--speaker_names",
+            "what they are called, joined by commas; Speaker 1,Speaker 2 if not given",
+            kind="NAMES",
         ),
         _flag("--clip_timestamps", "parts to transcribe: start,end,start,end,... in seconds", default="0"),
     ),
@@ -153,6 +167,21 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         _flag("--max_line_count", "lines in a subtitle; needs --max_line_width", optional_int),
         _flag("--max_words_per_line", "words in a subtitle, without --max_line_width", optional_int),
         _flag(
+            "--break_at_clauses",
+            "whether lines and subtitles end where a reader pauses, not where they are full; 42 "
+            "characters (16 wide ones) and 2 lines if not given",
+            str2bool,
+            False,
+        ),
+        _flag(
+            "--max_chars_per_second",
+            "reading speed above which a subtitle stays longer, if there is time",
+            optional_float,
+        ),
+        _flag("--min_cue_duration", "seconds that a subtitle stays, if there is time", optional_float),
+        _flag("--max_cue_duration", "seconds after which a subtitle ends, or is cut", optional_float),
+        _flag("--min_cue_gap", "seconds between a subtitle and the next", optional_float),
+        _flag(
             "--hallucination_silence_threshold",
             "seconds of silence that are skipped around words that look invented",
             optional_float,
@@ -172,14 +201,12 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
     ),
 }
 
+# How subtitles look: these mean nothing in other files, nor without the times of words.
+LAYOUT_FLAGS = tuple(field.name for field in fields(SubtitleLayout))
+WHISPER_LAYOUT_FLAGS = ("max_line_width", "max_line_count", "max_words_per_line", "highlight_words")
+
 # These mean nothing without the times of words.
-WORD_FLAGS = (
-    "highlight_words",
-    "max_line_width",
-    "max_line_count",
-    "max_words_per_line",
-    "hallucination_silence_threshold",
-)
+WORD_FLAGS = (*LAYOUT_FLAGS, "hallucination_silence_threshold")
 
 # With "vad_" before them, flags; without, the names of what they set.
 VAD_PARAMETERS = (
@@ -189,6 +216,11 @@ VAD_PARAMETERS = (
     "min_silence_duration_ms",
     "speech_pad_ms",
 )
+
+
+def default_of(name: str) -> Any:
+    """The value of a flag that is not given; its name is without dashes."""
+    return next(flag.default for flags in FLAGS.values() for flag in flags if flag.name == f"--{name}")
 
 
 def reference() -> str:

@@ -35,6 +35,8 @@ class TranscribeOptions:
         hallucination_silence_threshold: With word times, silences longer than this (seconds) are
             skipped where what surrounds them looks invented.
         vad: If given, only what counts as speech by it is heard at all.
+        multichannel: Whether each channel is a speaker, and is transcribed by itself.
+        speaker_names: What they are called, in the channels' order; "Speaker 1" and so on if empty.
     """
 
     decoding: DecodingOptions = field(default_factory=DecodingOptions)
@@ -48,6 +50,8 @@ class TranscribeOptions:
     append_punctuations: str = APPEND_PUNCTUATIONS
     hallucination_silence_threshold: float | None = None
     vad: VadOptions | None = None
+    multichannel: bool = False
+    speaker_names: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -72,6 +76,8 @@ def transcribe_options(
     hallucination_silence_threshold: float | None = None,
     vad_filter: bool = False,
     vad_parameters: VadOptions | Mapping[str, Any] | None = None,
+    multichannel: bool = False,
+    speaker_names: str | Sequence[str] | None = None,
     **decode_options: Any,
 ) -> TranscribeOptions:
     """Options under the names that openai-whisper's ``transcribe`` takes, checked.
@@ -93,6 +99,8 @@ def transcribe_options(
         hallucination_silence_threshold: See :class:`TranscribeOptions`.
         vad_filter: Whether silence is left out before anything is transcribed.
         vad_parameters: What counts as speech: options, or a dict of some of them.
+        multichannel: See :class:`TranscribeOptions`.
+        speaker_names: Names joined by commas, or a list; see there.
         decode_options: See :class:`~max_whisper.decoding.options.DecodingOptions`.
 
     Raises:
@@ -116,6 +124,8 @@ def transcribe_options(
         append_punctuations,
         hallucination_silence_threshold,
         vad_options(vad_filter, vad_parameters),
+        multichannel,
+        _names(multichannel, speaker_names),
     )
     for each in temperatures:
         verify(at_temperature(options.decoding, each))
@@ -132,6 +142,17 @@ def _clips(given: str | Sequence[float]) -> tuple[float, ...]:
     if any(not 0 <= second < float("inf") for second in clips):
         raise OptionError(f"clip_timestamps is {given!r}; seconds can't be negative or endless")
     return clips
+
+
+def _names(multichannel: bool, given: str | Sequence[str] | None) -> tuple[str, ...]:
+    if not given:
+        return ()
+    if not multichannel:
+        raise OptionError("speaker_names requires multichannel: without it nobody tells speakers apart")
+    names = tuple(name.strip() for name in (given.split(",") if isinstance(given, str) else given))
+    if not all(name.isprintable() and name for name in names) or len(set(names)) < len(names):
+        raise OptionError(f"speaker_names is {given!r}; each must be one line of text, and no two the same")
+    return names
 
 
 def _plain(options: DecodingOptions) -> DecodingOptions:

@@ -36,6 +36,7 @@ class Segment:
         compression_ratio: Of its whole window.
         no_speech_prob: Of its whole window.
         words: The words with their times, or None where none were asked for.
+        speaker: Who says it, where channels are speakers.
     """
 
     id: int
@@ -49,11 +50,19 @@ class Segment:
     compression_ratio: float
     no_speech_prob: float
     words: tuple[Word, ...] | None = None
+    speaker: str | None = None
+
+    @property
+    def line(self) -> str:
+        """The text behind its speaker, if one is known."""
+        return self.text if self.speaker is None else f" {self.speaker}: {self.text.strip()}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The segment under openai-whisper's keys; ``words`` only where there are any to tell."""
+        """The segment under openai-whisper's keys; ``words``, ``speaker`` only where there are any."""
         out = {**vars(self), "tokens": list(self.tokens)}
         del out["words"]
+        if self.speaker is None:
+            del out["speaker"]
         if self.words is not None:
             out["words"] = [word.as_dict() for word in self.words]
         return out
@@ -66,28 +75,42 @@ class Transcript:
     Attributes:
         text: All that was said.
         segments: The text in pieces.
-        language: Its code; None where nobody speaks, and no language was chosen.
+        language: Its code; None where nobody speaks, and no language was chosen. Where speakers have
+            different ones, that of whoever says most.
+        speakers: Each speaker's own transcript, where channels are speakers; its segments are
+            among those above.
     """
 
     text: str
     segments: tuple[Segment, ...]
     language: str | None
+    speakers: tuple[tuple[str, Transcript], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The result as openai-whisper's ``transcribe`` returns it."""
-        return {
+        """The result as openai-whisper's ``transcribe`` returns it; ``speakers`` if there are any."""
+        out = {
             "text": self.text,
             "segments": [segment.as_dict() for segment in self.segments],
             "language": self.language,
         }
+        if self.speakers:
+            out["speakers"] = [
+                {"speaker": name, "language": transcript.language, "text": transcript.text}
+                for name, transcript in self.speakers
+            ]
+        return out
 
 
 @dataclass(frozen=True)
 class Language:
-    """Told once, where the language was detected: its code, and its probability."""
+    """Told once, where the language was detected: its code, and its probability.
+
+    Where channels are speakers, once for each of them.
+    """
 
     code: str
     probability: float
+    speaker: str | None = None
 
 
 @dataclass(frozen=True)
