@@ -36,6 +36,7 @@ class Segment:
         compression_ratio: Of its whole window.
         no_speech_prob: Of its whole window.
         words: The words with their times, or None where none were asked for.
+        token_logprobs: The log-probability of each of its tokens, or None where they were not asked for.
     """
 
     id: int
@@ -49,13 +50,16 @@ class Segment:
     compression_ratio: float
     no_speech_prob: float
     words: tuple[Word, ...] | None = None
+    token_logprobs: tuple[float, ...] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The segment under openai-whisper's keys; ``words`` only where there are any to tell."""
+        """The segment under openai-whisper's keys; words and ``token_logprobs`` if they were asked for."""
         out = {**vars(self), "tokens": list(self.tokens)}
-        del out["words"]
+        del out["words"], out["token_logprobs"]
         if self.words is not None:
             out["words"] = [word.as_dict() for word in self.words]
+        if self.token_logprobs is not None:
+            out["token_logprobs"] = list(self.token_logprobs)
         return out
 
 
