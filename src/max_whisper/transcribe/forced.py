@@ -24,9 +24,10 @@ from max_whisper.errors import AlignmentError
 from max_whisper.transcribe.alignment import token_times
 from max_whisper.transcribe.known_text import TextWord, words_of
 from max_whisper.transcribe.options import APPEND_PUNCTUATIONS, FRAMES_PER_SECOND, PREPEND_PUNCTUATIONS
+from max_whisper.transcribe.pauses import quiet_frames, take_pauses_out
 from max_whisper.transcribe.recording import WINDOW_FRAMES, TokenizerFor, Window, window_of
-from max_whisper.transcribe.segments import Event, Language, Progress, Segment, Transcript
-from max_whisper.transcribe.words import WordTiming, place_words
+from max_whisper.transcribe.segments import Event, Language, Progress, Segment, Transcript, Word
+from max_whisper.transcribe.words import WordTiming, merge_punctuations
 
 if TYPE_CHECKING:
     from max_whisper.checkpoints.checkpoint import ModelDimensions
@@ -39,10 +40,14 @@ Array = NDArray[np.float64]
 SAID = -3.0
 #: One word counts no more than this, in nats, so that a few slips in a text end nothing.
 ONE_WORD = 3.0
+#: What words must speak for a window, each on average: a text of another recording is at -ONE_WORD.
+LEAST = -1.0
 #: An end of the text that is less probable than this (log) is as good as excluded.
 NO_END = -8.0
 #: Words that begin in the last seconds of a window are left to the next one.
 MARGIN = 1.5
+#: Seconds that the next window hears again where a window has nothing of the text: it may begin there.
+OVERLAP = 5.0
 #: No word is taken to last longer, in seconds, where silence may hide in it.
 LONGEST_WORD = 2.0
 _SHOWN = 8
@@ -134,8 +139,8 @@ def align_recording(
         else:
             kept = safe_count(reading, piece, window.seconds, options.append_punctuations)
         if kept:
-            last_speech = segments[-1].end if segments else 0.0
-            found = _segments(window, piece[:kept], reading, tokenizer, options, last_speech, len(segments))
+            quiet = quiet_frames(mel[:, seek : seek + window.size])
+            found = _segments(window, piece[:kept], reading, quiet, tokenizer, options, len(segments))
             segments += found
             yield from found
         at += kept
@@ -207,8 +212,9 @@ def said_count(words: Array, ends: Array, spoken: NDArray[np.bool_]) -> int:
         ends: (n + 1,) log-probability of the end before each word, and after the last.
         spoken: (n,) whether a word is more than a mark; marks are probable anywhere.
     """
-    evidence = np.clip(words - SAID, -ONE_WORD, ONE_WORD) * spoken
-    score = np.concatenate([[0.0], np.cumsum(evidence)]) + np.maximum(ends, NO_END)
+    evidence = np.concatenate([[0.0], np.cumsum(np.clip(words - SAID, -ONE_WORD, ONE_WORD) * spoken)])
+    number = np.concatenate([[0], np.cumsum(spoken)])
+    score = np.where(evidence >= LEAST * number, evidence + np.maximum(ends, NO_END), -np.inf)
     return int(score.argmax())
 
 
@@ -232,7 +238,7 @@ def safe_count(reading: Reading, piece: Sequence[TextWord], seconds: float, appe
     marks = [word.word.strip() in appended for word in piece] + [False]
     free = [i for i in range(1, fits + 1) if not marks[i]]
     sentences = [i for i in free if piece[i - 1].closes and reading.ends[i - 1] >= seconds / 2]
-    return max(sentences or free, default=0)
+    return max(sentences or free, default=fits)
 
 
 def _advance(reading: Reading, kept: int, seconds: float) -> float:
@@ -243,7 +249,7 @@ def _advance(reading: Reading, kept: int, seconds: float) -> float:
         return end if kept < reading.count else min(end, start + LONGEST_WORD)
     if reading.count:
         return max(0.0, float(reading.ends[0]) - LONGEST_WORD)
-    return seconds - MARGIN
+    return seconds - OVERLAP
 
 
 def _detect(mel: NDArray[np.float32], tokenizer: Tokenizer) -> Generator[Request | Event, Any, str]:
@@ -292,40 +298,48 @@ def _segments(
     window: Window,
     words: Sequence[TextWord],
     reading: Reading,
+    quiet: NDArray[np.bool_],
     tokenizer: Tokenizer,
     options: AlignOptions,
-    last_speech: float,
     first_id: int,
 ) -> list[Segment]:
     """The kept words of a window, in segments, each with its words."""
-    logprobs = [value for word in reading.logprobs[: len(words)] for value in word]
-    whole = tokenizer.decode([token for word in words for token in word.tokens])
     timings = [
         WordTiming(word.word, list(word.tokens), float(start), float(end), float(np.exp(values).mean()))
         for word, start, end, values in zip(words, reading.starts, reading.ends, reading.logprobs)
     ]
+    take_pauses_out(timings, quiet)
+    merge_punctuations(timings, options.prepend_punctuations, options.append_punctuations)
+    logprob = float(np.mean([value for values in reading.logprobs[: len(words)] for value in values]))
+    ratio = compression_ratio(tokenizer.decode([token for word in words for token in word.tokens]))
     cuts = [i + 1 for i, word in enumerate(words) if word.closes and i + 1 < len(words)]
     segments: list[Segment] = []
-    for i, j in zip([0, *cuts], [*cuts, len(words)]):
+    for i, j in pairwise([0, *cuts, len(words)]):
         tokens = tuple(token for word in words[i:j] for token in word.tokens)
-        values = tuple(value for word in reading.logprobs[i:j] for value in word)
+        placed = tuple(_placed(timing, window.start) for timing in timings[i:j] if timing.word)
+        values = tuple(value for values in reading.logprobs[i:j] for value in values)
         segments.append(
             Segment(
                 id=first_id + len(segments),
                 seek=window.seek,
-                start=window.start + timings[i].start,
-                end=window.start + timings[j - 1].end,
+                start=placed[0].start if placed else round(window.start + timings[i].start, 2),
+                end=placed[-1].end if placed else round(window.start + timings[j - 1].end, 2),
                 text=tokenizer.decode(tokens),
                 tokens=tokens,
                 temperature=0.0,
-                avg_logprob=float(np.mean(logprobs)),
-                compression_ratio=compression_ratio(whole),
+                avg_logprob=logprob,
+                compression_ratio=ratio,
                 no_speech_prob=reading.no_speech_prob,
+                words=placed,
                 token_logprobs=values if options.token_logprobs else None,
             )
         )
-    marks = options.prepend_punctuations, options.append_punctuations
-    return place_words(segments, timings, tokenizer.eot, *marks, last_speech)
+    return segments
+
+
+def _placed(timing: WordTiming, offset: float) -> Word:
+    start, end = round(offset + timing.start, 2), round(offset + timing.end, 2)
+    return Word(timing.word, start, end, timing.probability)
 
 
 def _misfit(words: Sequence[TextWord], at: int, segments: Sequence[Segment]) -> str:
