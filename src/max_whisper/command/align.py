@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from max_whisper.command.flags import FLAGS, Flag
+from max_whisper.command.flags import FLAGS, Flag, reference
 from max_whisper.command.inputs import STDIN
 from max_whisper.errors import AlignmentError, OptionError
 from max_whisper.utils import str2bool
@@ -43,6 +43,11 @@ FLAGS_OF_ALIGN: dict[str, tuple[Flag, ...]] = {
     ),
     "words": tuple(flag for flag in FLAGS["words"] if flag.name in _WORDS),
 }
+
+
+def own_flags() -> str:
+    """The flags that nothing else has, as a Markdown table for docs/cli.md."""
+    return "\n" + reference({"align": FLAGS_OF_ALIGN["text"][1:]})
 
 
 def align_parser(program: str) -> argparse.ArgumentParser:

@@ -7,7 +7,7 @@ Names, types, defaults and choices are those of openai-whisper's ``whisper`` com
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,10 +191,10 @@ VAD_PARAMETERS = (
 )
 
 
-def reference() -> str:
-    """All flags as Markdown tables, for docs/cli.md."""
+def reference(groups: Mapping[str, Sequence[Flag]] = FLAGS) -> str:
+    """Flags as Markdown tables, for docs/cli.md."""
     lines = []
-    for title, flags in FLAGS.items():
+    for title, flags in groups.items():
         lines += [f"### {title.capitalize()}", "", "| flag | value | default | |", "|---|---|---|---|"]
         for flag in flags:
             names = f"`{flag.name}`" + (f", `{flag.short}`" if flag.short else "")
