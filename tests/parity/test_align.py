@@ -52,18 +52,20 @@ def test_one_window_has_the_word_times_of_openai_whispers_method(model: Model) -
     tokenizer = whisper.tokenizer()
     expected = whisper.align_window(mel, tokenizer.encode(" " + text), tokenizer, len(samples) // 160)
     (segment,) = whisper.align(samples, text, original_split=True, token_logprobs=True)["segments"]
-    ours = {word["word"].strip(".,"): word for word in segment["words"]}
-    for timing in expected:
-        if timing.word in ours and ours[timing.word]["start"] > timing.start + 0.01:
-            assert ours[timing.word]["end"] == pytest.approx(timing.end, abs=0.01), "only pauses go"
-    same = [w.start == pytest.approx(ours[w.word]["start"], abs=0.01) for w in expected if w.word in ours]
-    assert np.mean(same) > 0.8 and len(same) > 15
+    ours = [word for word in segment["words"] if word["word"].strip()]
+    expected = [timing for timing in expected if timing.word.strip(" ,.")]
+    assert [word["word"].strip(" ,.") for word in ours] == [timing.word.strip() for timing in expected]
+    for word, timing in zip(ours, expected, strict=True):
+        assert timing.start - 0.011 <= word["start"] and word["end"] <= timing.end + 0.011, "only pauses go"
+    assert np.mean([w["start"] == pytest.approx(t.start, abs=0.011) for w, t in zip(ours, expected)]) > 0.8
     assert len(segment["token_logprobs"]) == len(segment["tokens"]) and max(segment["token_logprobs"]) <= 0
 
 
 def test_a_text_of_another_recording_is_refused(model: Model) -> None:
     austen = golden.load("tiny.en", "librivox-0870")["runs"]["greedy"]["text"]
-    with pytest.raises(AlignmentError, match="nothing of the text is heard"):
+    with pytest.raises(
+        AlignmentError, match=r"nothing of the text is heard|does not fit the recording: its last [12]"
+    ):
         model("tiny.en").align(str(golden.audio("jfk")), austen)
 
 

@@ -44,6 +44,8 @@ ONE_WORD = 3.0
 LEAST = -1.0
 #: An end of the text that is less probable than this (log) is as good as excluded.
 NO_END = -8.0
+#: A word that lasts no longer than this, in seconds, has no time of its own; so many in a row are a tear.
+INSTANT, TORN = 0.01, 4
 #: Words that begin in the last seconds of a window are left to the next one.
 MARGIN = 1.5
 #: Seconds that the next window hears again where a window has nothing of the text: it may begin there.
@@ -185,20 +187,50 @@ def read(
     )
     logits, queries = found.logits(), found.queries()
     said, among_text, end = _logprobs(logits[1:], [*text, eot], eot)
-    count = said_count(_means(said, bounds), end[bounds], _spoken(piece))
-    kept = int(bounds[count])
-    if 0 < count < len(piece):
-        # Attention is causal, so only the end of the text has to be read anew, in its new place.
-        at = first + 1 + kept
-        again: Candidates = yield Forward([eot], [row], [at], encoded, [0], [Constraint()])
-        queries = np.concatenate([queries[:, :at], again.queries()], axis=1)
+    means, spoken = _means(said, bounds), _spoken(piece)
+    count = most = said_count(means, end[bounds], spoken)
     times = np.zeros(0)
-    if count:
-        times = token_times((yield Align(queries, heads, encoded)), frames // 2, first)
+    while count:
+        at = first + 1 + int(bounds[count])
+        if count < len(piece):
+            # Attention is causal, so only the end of the text has to be read anew, in its new place.
+            again: Candidates = yield Forward([eot], [row], [at], encoded, [0], [Constraint()])
+            last = again.queries()
+        else:
+            last = queries[:, at : at + 1]
+        scores = yield Align(np.concatenate([queries[:, :at], last], axis=1), heads, encoded)
+        found_times = token_times(scores, frames // 2, first)
+        if count == most:
+            times = found_times
+        if not is_torn(found_times[bounds[: count + 1]], spoken[:count], frames / FRAMES_PER_SECOND):
+            times = found_times
+            break
+        count = said_count(means[: (shorter := count * 3 // 4)], end[bounds[: shorter + 1]], spoken[:shorter])
+    else:
+        count = most  # no shorter piece is better: the text itself must have what nobody says
     yield Release((row,))
     starts, ends = times[bounds[:count]], times[bounds[1 : count + 1]]
     by_word = [among_text[i:j].tolist() for i, j in pairwise(bounds[: count + 1])]
     return Reading(count, starts, ends, by_word, _probability(logits[0], tokenizer.no_speech))
+
+
+def is_torn(times: Array, spoken: NDArray[np.bool_], seconds: float) -> bool:
+    """Whether several words in a row have no time at all, before the window's end.
+
+    So it is where the piece is too long: a text that repeats itself is probable though nobody says it
+    again, and the attention of its words goes to where they were said before.
+
+    Args:
+        times: (n + 1,) when each word begins, and when the last one ends.
+        spoken: (n,) whether a word is more than a mark.
+        seconds: Where the window ends.
+    """
+    run = 0
+    for instant, start in zip((np.diff(times) <= INSTANT)[spoken], times[:-1][spoken]):
+        run = run + 1 if instant and start < seconds - MARGIN else 0
+        if run == TORN:
+            return True
+    return False
 
 
 def said_count(words: Array, ends: Array, spoken: NDArray[np.bool_]) -> int:

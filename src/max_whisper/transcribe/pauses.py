@@ -34,7 +34,11 @@ def quiet_frames(mel: NDArray[np.float32]) -> NDArray[np.bool_]:
         (frames,): none where a window is about as loud everywhere.
     """
     loudness = mel.mean(axis=0)
-    floor, ceiling = np.percentile(loudness, [FLOOR, CEILING])
+    # Digital silence says nothing of how quiet the recording's own pauses are.
+    audible = loudness[loudness > loudness.min() + 1e-3]
+    if not len(audible):
+        return np.zeros(len(loudness), bool)
+    floor, ceiling = np.percentile(audible, [FLOOR, CEILING])
     quiet: NDArray[np.bool_] = loudness < floor + QUIET * (ceiling - floor)
     return quiet
 

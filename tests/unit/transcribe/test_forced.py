@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from max_whisper.errors import AlignmentError, OptionError
-from max_whisper.transcribe.forced import AlignOptions, Reading, align_recording, safe_count, said_count
+from max_whisper.transcribe.forced import (
+    AlignOptions,
+    Reading,
+    align_recording,
+    is_torn,
+    safe_count,
+    said_count,
+)
 from max_whisper.transcribe.known_text import words_of
 from max_whisper.transcribe.pauses import quiet_frames, take_pauses_out
 from max_whisper.transcribe.scheduler import Scheduler
@@ -179,6 +186,15 @@ def test_a_few_slips_end_nothing_and_the_end_does():
     assert said_count(words[6:], ends[6:], spoken[6:]) == 0
     marks = np.array([-0.1] * 6 + [-5, -0.01, -0.01, -0.01])
     assert said_count(marks, ends, np.arange(10) < 7) == 6, "marks are probable anywhere"
+
+
+def test_words_without_time_in_a_row_are_a_tear():
+    words = np.ones(8, bool)
+    torn = np.array([0, 1, 2, 2, 2, 2, 2, 3, 4.0])
+    assert is_torn(torn, words, 30)
+    assert not is_torn(torn, words, 3), "what is left over is stacked at a window's end"
+    assert not is_torn(torn, np.array([1, 1, 1, 0, 1, 1, 1, 1], bool), 30), "marks have no time"
+    assert not is_torn(np.arange(9.0), words, 30)
 
 
 def reading(*times):
