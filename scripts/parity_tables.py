@@ -30,7 +30,7 @@ from max_whisper.parity.stages import parent
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "parity-tables.md"
 HEAD = """# Stages and texts at every precision
 
-Written by `scripts/parity_tables.py`: {command}. The first window of each recording against
+Written by `scripts/parity_tables.py RECORDING...`. The first window of each recording against
 openai-whisper in float32, whole recordings for the text. Of float32 the table has the greatest error of any
 element, of the others the root mean square error, in standard deviations of the reference;
 [parity.md](parity.md#the-tolerance) has the tolerances.
@@ -105,6 +105,12 @@ def text_table(found: Mapping[str, Inspection]) -> list[str]:
     return lines
 
 
+def sections_of(page: Path) -> dict[str, str]:
+    """The sections that a page has, by their titles; those of other models and recordings stay."""
+    parts = page.read_text(encoding="utf-8").split("\n## ")[1:] if page.is_file() else []
+    return {f"## {part.splitlines()[0]}": f"## {part.strip()}" for part in parts}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -115,7 +121,7 @@ def main() -> int:
     parser.add_argument("--reference-python", default=sys.executable)
     parser.add_argument("--output", type=Path, default=PAGE)
     args = parser.parse_args()
-    sections, sound = [], True
+    sections, sound = sections_of(args.output), True
     for name in args.models.split(","):
         for path in args.recordings:
             samples = load_audio(str(path))
@@ -129,9 +135,8 @@ def main() -> int:
                 return 1
             sound = sound and all(i.passed for p, i in found.items() if p == "float32")
             title = f"## {name}, {path.name} ({len(samples) / 16000:.0f} s)"
-            sections += ["", title, "", *text_table(found), "", *stage_table(found)]
-    command = f"`--models {args.models} {' '.join(path.name for path in args.recordings)}`"
-    args.output.write_text(HEAD.format(command=command) + "\n".join(sections) + "\n", encoding="utf-8")
+            sections[title] = "\n".join([title, "", *text_table(found), "", *stage_table(found)])
+            args.output.write_text("\n\n".join([HEAD.strip(), *sections.values()]) + "\n", encoding="utf-8")
     return 0 if sound else 1
 
 
