@@ -76,7 +76,10 @@ def read_tier(path: Path, tier: str) -> list[Word]:
         sizes = 3 if kind == "IntervalTier" else 2
         rows = [[next(values) for _ in range(sizes)] for _ in range(int(count[1]))]
         if name[0] == tier and kind == "IntervalTier":
-            return [(word[0].strip(), float(start[1]), float(end[1])) for start, end, word in rows]
+            return [
+                (word[0].replace('""', '"').strip(), float(start[1]), float(end[1]))
+                for start, end, word in rows
+            ]
     raise BenchmarkError(f"{path} has no tier of intervals {tier!r}; there are {', '.join(names)}")
 
 
