@@ -22,6 +22,7 @@ import numpy as np
 
 import max_whisper
 from max_whisper.checkpoints import cache_folder, list_models
+from max_whisper.command.align import align_parser, read_text
 from max_whisper.command.display import Display
 from max_whisper.command.flags import (
     FLAGS,
@@ -33,8 +34,9 @@ from max_whisper.command.flags import (
     default_of,
 )
 from max_whisper.command.inputs import Recording, recordings
-from max_whisper.errors import MaxWhisperError, MaxWhisperWarning, OptionError, OutputError
+from max_whisper.errors import AudioError, MaxWhisperError, MaxWhisperWarning, OptionError, OutputError
 from max_whisper.subtitles import SubtitleLayout
+from max_whisper.transcribe.forced import AlignOptions
 from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
 from max_whisper.writers import SUBTITLES, ResultWriter, get_writer
 
@@ -46,6 +48,7 @@ _OTHERS = f"""\
 other commands:
   {PROGRAM} models           list the models and those that are here
   {PROGRAM} prepare MODEL    fetch and compile models ahead of their first use
+  {PROGRAM} align AUDIO TEXT find when the words of a known text are said
   {PROGRAM} compare AUDIO    transcribe with several engines and compare
   {PROGRAM} inspect AUDIO    compare with a reference stage by stage
 
@@ -176,14 +179,8 @@ class _Run:
                 f"because {recording.stem_taken_by} has the same name"
             )
         with self.display.recording(recording.name):
-            events = model.events(recording.read(), options)
-            while True:
-                try:
-                    self.display.tell(next(events))
-                except StopIteration as end:
-                    result = end.value.as_dict()
-                    break
-        self.writer.write(result, recording.stem, self.layout)
+            result = self.display.follow(model.events(recording.read(), options))
+        self.writer.write(result.as_dict(), recording.stem, self.layout)
 
 
 def _check_word_flags(args: dict[str, Any]) -> None:
@@ -297,6 +294,30 @@ def _prepare(arguments: list[str]) -> int:
     return OK
 
 
+def _align(arguments: list[str]) -> int:
+    parser = align_parser(PROGRAM)
+    args = vars(parser.parse_args(arguments))
+    source, audio = args.pop("text"), args.pop("audio")
+    try:
+        _check_subtitle_flags(args)
+        layout = SubtitleLayout.of({name: args.pop(name) for name in LAYOUT_FLAGS})
+        text = read_text(source, audio)
+    except OptionError as error:
+        parser.error(str(error))
+    found, failures = recordings([audio])
+    if failures or len(found) != 1:
+        raise AudioError(failures[0] if failures else f"{audio} is a directory; a text has one recording")
+    (recording,), display = found, Display(args.pop("verbose"))
+    writer = get_writer(args.pop("output_format"), args.pop("output_dir"))
+    name, model_args, options = args.pop("model"), _model_args(args), AlignOptions(**args)
+    _make_directory(writer)
+    model = _load(display, name, model_args)
+    with display.recording(recording.name):
+        result = display.follow(model.align_events(recording.read(), text, options))
+    writer.write(result.as_dict(), recording.stem, layout)
+    return OK
+
+
 def _models(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"{PROGRAM} models", description="Lists the models by name.")
     parser.add_argument("--model_dir", metavar="DIR", help="folder for downloaded models")
@@ -335,6 +356,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "transcribe": _transcribe,
     "models": _models,
     "prepare": _prepare,
+    "align": _align,
     "compare": partial(_lab, "compare"),
     "inspect": partial(_lab, "inspect"),
 }

@@ -24,9 +24,10 @@ from max_whisper.decoding.requests import Acquire, Attend, Encode, Features, For
 from max_whisper.decoding.runtime import Candidates, Constraint, Runtime
 from max_whisper.decoding.window import decode_window, detect_language
 from max_whisper.errors import AudioError, DeviceError, OptionError
-from max_whisper.tokenizer import Tokenizer, Vocabulary, get_tokenizer
+from max_whisper.tokenizer import Tokenizer, Vocabulary, get_tokenizer, language_code
 from max_whisper.transcribe.channels import Told, merged, merged_many, opened
 from max_whisper.transcribe.engine import Engine
+from max_whisper.transcribe.forced import AlignOptions, align_recording
 from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
 from max_whisper.transcribe.recording import transcribe_recording, without_speech
 from max_whisper.transcribe.segments import Event, Segment, Transcript
@@ -281,6 +282,57 @@ class Whisper:
         return self._engine.events_of_many(starts, chosen.rows, at_once)
 
     def align(
+        self,
+        audio: Audio,
+        text: str,
+        *,
+        language: str | None = None,
+        original_split: bool = False,
+        token_logprobs: bool = False,
+        verbose: bool | None = None,
+    ) -> dict[str, Any]:
+        """Finds when the words of a known text are said in a recording, however long it is.
+
+        Args:
+            audio: A file, or 16 kHz mono samples; see :func:`max_whisper.load_audio`.
+            text: All that is said, and nothing else; white space of any kind separates words.
+            language: Code or name of the language; detected where it is not given.
+            original_split: Whether segments are the lines of the text; otherwise they are sentences.
+            token_logprobs: Whether each segment tells the log-probabilities of its tokens.
+            verbose: As for :meth:`transcribe`.
+
+        Returns:
+            What :meth:`transcribe` returns, with ``words`` in each segment.
+
+        Raises:
+            AlignmentError: The recording does not say all of the text.
+            AudioError: The recording can't be read.
+            OptionError: The text is empty, or the model doesn't know the language.
+        """
+        code = None if language is None else language_code(language)
+        options = AlignOptions(code, original_split, token_logprobs)
+        with reporter(verbose) as tell:
+            events = self.align_events(audio, text, options)
+            while True:
+                try:
+                    tell(next(events))
+                except StopIteration as end:
+                    return cast(Transcript, end.value).as_dict()
+
+    def align_events(
+        self, audio: Audio, text: str, options: AlignOptions | None = None
+    ) -> Generator[Event, None, Transcript]:
+        """Yields all that an alignment tells on its way, and returns the aligned text."""
+        options = options or AlignOptions()
+        if not self.is_multilingual and options.language not in (None, "en"):
+            raise OptionError(
+                f"this model knows English only, not {options.language!r}: align with a multilingual model"
+            )
+        mel = log_mel_spectrogram(audio, self.dims.n_mels, padding=N_SAMPLES)
+        work = align_recording(mel, text, self.dims, self.tokenizer, options, self.alignment_heads)
+        return self._engine.events(work)
+
+    def align_window(
         self, mel: ArrayLike, text_tokens: Sequence[int], tokenizer: Tokenizer, frames: int = N_FRAMES
     ) -> list[WordTiming]:
         """Finds when the words of a text are said in a window.

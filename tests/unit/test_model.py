@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import max_whisper
-from max_whisper.errors import AudioError, DeviceError, OptionError
+from max_whisper.errors import AlignmentError, AudioError, DeviceError, OptionError
 from max_whisper.model import Whisper
 from max_whisper.transcribe.options import transcribe_options
 from max_whisper.transcribe.segments import Segment, Transcript
@@ -29,8 +29,8 @@ PUBLIC = """DecodingOptions DecodingResult ModelDimensions Whisper __version__ a
 class TinyWhisper(Whisper):
     """A model of tables with the tests' vocabulary, and a spectrogram of whole numbers."""
 
-    def __init__(self):
-        super().__init__(MockRuntime(MULTILINGUAL, TABLES.logits, TABLES.features), None)
+    def __init__(self, dims=MULTILINGUAL):
+        super().__init__(MockRuntime(dims, TABLES.logits, TABLES.features), None)
 
     def tokenizer(self, language=None, task=None):
         return TinyTokenizer(language or "en", task or "transcribe")
@@ -220,3 +220,17 @@ def test_verbose_writes_segments_with_their_times(model, capsys):
     assert lines[1].startswith("[00:")
     model.transcribe(np.zeros(16000 * 5))
     assert capsys.readouterr().out == ""
+
+
+def test_a_text_is_aligned_in_a_language_that_the_model_knows(model):
+    audio = np.zeros(16000 * 5, np.float32)
+    with pytest.raises(OptionError, match="the text is empty"):
+        model.align(audio, " \n", language="French")
+    with pytest.raises(OptionError, match="unsupported language"):
+        model.align(audio, "ab", language="klingon")
+    english = TinyWhisper(DIMS)
+    with pytest.raises(OptionError, match="knows English only, not 'fr'"):
+        english.align(audio, "ab", language="fr")
+    with pytest.raises(AlignmentError, match=r"nothing of the text is heard.*'q, q'"):
+        english.align(audio, "q, q")
+    assert not english._engine._scheduler._jobs

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from max_whisper.errors import OutputError
-from max_whisper.transcribe.segments import Event, Language, Progress, Segment
+from max_whisper.transcribe.segments import Event, Language, Progress, Segment, Transcript
 from max_whisper.transcribe.verbose import language_line
 from max_whisper.writers import format_timestamp
 
@@ -66,6 +66,15 @@ class Display:
             yield
         finally:
             self._stop()
+
+    def follow(self, events: Generator[Event, None, Transcript]) -> Transcript:
+        """Shows what comes out of the recording, to its end; returns the transcript."""
+        while True:
+            try:
+                self.tell(next(events))
+            except StopIteration as end:
+                transcript: Transcript = end.value
+                return transcript
 
     def tell(self, event: Event) -> None:
         """Something has come out of the recording."""

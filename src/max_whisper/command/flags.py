@@ -8,7 +8,7 @@ neither has is named as subtitle editors and speech services do.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -223,10 +223,15 @@ def default_of(name: str) -> Any:
     return next(flag.default for flags in FLAGS.values() for flag in flags if flag.name == f"--{name}")
 
 
-def reference() -> str:
-    """All flags as Markdown tables, for docs/cli.md."""
+def shared(title: str, *left_out: str) -> tuple[Flag, ...]:
+    """The flags of a group that another command has as well; those left out are without dashes."""
+    return tuple(flag for flag in FLAGS[title] if flag.name.removeprefix("--") not in left_out)
+
+
+def reference(groups: Mapping[str, Sequence[Flag]] = FLAGS) -> str:
+    """Flags as Markdown tables, for docs/cli.md."""
     lines = []
-    for title, flags in FLAGS.items():
+    for title, flags in groups.items():
         lines += [f"### {title.capitalize()}", "", "| flag | value | default | |", "|---|---|---|---|"]
         for flag in flags:
             names = f"`{flag.name}`" + (f", `{flag.short}`" if flag.short else "")

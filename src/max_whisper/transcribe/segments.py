@@ -37,6 +37,7 @@ class Segment:
         no_speech_prob: Of its whole window.
         words: The words with their times, or None where none were asked for.
         speaker: Who says it, where channels are speakers.
+        token_logprobs: The log-probability of each of its tokens, or None where they were not asked for.
     """
 
     id: int
@@ -51,6 +52,7 @@ class Segment:
     no_speech_prob: float
     words: tuple[Word, ...] | None = None
     speaker: str | None = None
+    token_logprobs: tuple[float, ...] | None = None
 
     @property
     def line(self) -> str:
@@ -58,13 +60,16 @@ class Segment:
         return self.text if self.speaker is None else f" {self.speaker}: {self.text.strip()}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The segment under openai-whisper's keys; ``words``, ``speaker`` only where there are any."""
+        """The segment under openai-whisper's keys, and what only some have where there is any."""
         out = {**vars(self), "tokens": list(self.tokens)}
         del out["words"]
-        if self.speaker is None:
-            del out["speaker"]
+        for name in ("speaker", "token_logprobs"):
+            if out[name] is None:
+                del out[name]
         if self.words is not None:
             out["words"] = [word.as_dict() for word in self.words]
+        if self.token_logprobs is not None:
+            out["token_logprobs"] = list(self.token_logprobs)
         return out
 
 
