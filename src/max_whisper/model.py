@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -19,11 +20,19 @@ from max_whisper.decoding.window import decode_window, detect_language
 from max_whisper.errors import AudioError, DeviceError, OptionError
 from max_whisper.tokenizer import Tokenizer, Vocabulary, get_tokenizer
 from max_whisper.transcribe.engine import Engine
-from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
-from max_whisper.transcribe.recording import transcribe_recording, without_speech
-from max_whisper.transcribe.segments import Event, Segment, Transcript
+from max_whisper.transcribe.language import Detection, spoken_language
+from max_whisper.transcribe.options import FRAMES_PER_SECOND, TranscribeOptions, transcribe_options
+from max_whisper.transcribe.pauses import cut_at_pauses, loudness, speechiness
+from max_whisper.transcribe.pieces import InOrder, Prepared
+from max_whisper.transcribe.recording import (
+    heard_clips,
+    transcribe_recording,
+    verify_languages,
+    without_speech,
+)
+from max_whisper.transcribe.segments import Event, Language, Segment, Transcript
 from max_whisper.transcribe.speech import SpeechMap
-from max_whisper.transcribe.vad import speech_timestamps
+from max_whisper.transcribe.vad import silero, speech_timestamps
 from max_whisper.transcribe.verbose import reporter
 from max_whisper.transcribe.words import WordTiming, find_alignment
 
@@ -34,6 +43,8 @@ __all__ = ["ModelDimensions", "Whisper", "load_model"]
 
 Audio = AudioSource | ArrayLike
 Array = NDArray[np.float32]
+#: Makes the generator of a recording, or of a piece of one.
+Start = Callable[[], Generator[Any, Any, Transcript]]
 
 
 class Whisper:
@@ -235,11 +246,41 @@ class Whisper:
                 yield event
 
     def events(
-        self, audio: Audio, options: TranscribeOptions | None = None
+        self, audio: Audio | Prepared, options: TranscribeOptions | None = None
     ) -> Generator[Event, None, Transcript]:
-        """Yields all that a transcription tells on its way, and returns the transcript."""
-        work = self._recording(audio, options or TranscribeOptions())
-        return self._engine.events(work, (options or TranscribeOptions()).rows)
+        """Yields all that a transcription tells on its way, and returns the transcript.
+
+        Args:
+            audio: A file or samples, or what :meth:`prepare` made of them.
+            options: How.
+        """
+        chosen = options or TranscribeOptions()
+        prepared = audio if isinstance(audio, Prepared) else self.prepare(audio, chosen)
+        if chosen.batch_size is not None:
+            return self._of_one(prepared, chosen)
+        return self._engine.events(self._recording(prepared, chosen), chosen.rows)
+
+    def prepare(self, audio: Audio, options: TranscribeOptions | None = None) -> Prepared:
+        """Reads a recording, finds its speech if options say so, and makes its log-mel.
+
+        Args:
+            audio: A file or samples.
+            options: Those that it will be transcribed with.
+        """
+        chosen = options or TranscribeOptions()
+        if chosen.vad is None:
+            return Prepared(log_mel_spectrogram(audio, self.dims.n_mels, padding=N_SAMPLES))
+        samples, probabilities = as_samples(audio), None
+        if chosen.batch_size is None:
+            spans = speech_timestamps(samples, chosen.vad)
+        else:
+            probabilities = found = silero(samples)
+            spans = speech_timestamps(samples, chosen.vad, lambda _: found)
+        speech = SpeechMap(spans, len(samples), chosen.vad.padding)
+        if not spans:
+            return Prepared(None, speech)
+        mel = log_mel_spectrogram(speech.collect(samples), self.dims.n_mels, padding=N_SAMPLES)
+        return Prepared(mel, speech, probabilities)
 
     def events_of_many(
         self, recordings: Iterable[Audio], options: TranscribeOptions | None = None, *, at_once: int = 8
@@ -251,13 +292,16 @@ class Whisper:
         Args:
             recordings: Files or samples; each is read when its turn comes.
             options: How, for all of them.
-            at_once: How many are on their way at the same time.
+            at_once: How many are on their way at the same time. With ``options.batch_size``, that
+                is how many pieces of all of them are.
 
         Yields:
             (number of the recording, event); the last of each number is its transcript, or the
             exception that ended it. Other recordings go on.
         """
         chosen = options or TranscribeOptions()
+        if chosen.batch_size is not None:
+            return self._in_pieces(recordings, chosen, chosen.batch_size)
         starts = (self._start(audio, chosen) for audio in recordings)
         return self._engine.events_of_many(starts, chosen.rows, at_once)
 
@@ -283,19 +327,82 @@ class Whisper:
     def _start(
         self, audio: Audio, options: TranscribeOptions
     ) -> Callable[[], Generator[Any, Any, Transcript]]:
-        return lambda: self._recording(audio, options)
+        return lambda: self._recording(self.prepare(audio, options), options)
 
-    def _recording(self, audio: Audio, options: TranscribeOptions) -> Generator[Any, Any, Transcript]:
-        heard, speech = audio, None
-        if options.vad is not None:
-            samples = as_samples(audio)
-            spans = speech_timestamps(samples, options.vad)
-            speech = SpeechMap(spans, len(samples), options.vad.padding)
-            if not spans:
-                return without_speech(options, None if self.is_multilingual else "en", speech.frames)
-            heard = speech.collect(samples)
-        mel = log_mel_spectrogram(heard, self.dims.n_mels, padding=N_SAMPLES)
-        return transcribe_recording(mel, self.dims, self.tokenizer, options, self.alignment_heads, speech)
+    def _recording(
+        self, prepared: Prepared, options: TranscribeOptions, piece: tuple[int, int] | None = None
+    ) -> Generator[Any, Any, Transcript]:
+        mel, speech = prepared.mel, prepared.speech
+        if mel is None:
+            return without_speech(options, None if self.is_multilingual else "en", prepared.frames)
+        return transcribe_recording(
+            mel, self.dims, self.tokenizer, options, self.alignment_heads, speech, piece
+        )
+
+    def _of_one(self, prepared: Prepared, options: TranscribeOptions) -> Generator[Event, None, Transcript]:
+        """The events of one recording that is transcribed in pieces."""
+        for _, event in self._in_pieces([prepared], options, options.batch_size or 1):
+            if isinstance(event, Exception):
+                raise event
+            if isinstance(event, Transcript):
+                return event
+            yield event
+        raise RuntimeError("a recording ended without a transcript")
+
+    def _in_pieces(
+        self, recordings: Iterable[Audio | Prepared], options: TranscribeOptions, at_once: int
+    ) -> Iterator[tuple[int, Event | Transcript | Exception]]:
+        """Cuts recordings at pauses, and transcribes pieces of one or several side by side."""
+        places: list[tuple[int, int]] = []  # recording and piece of each generator
+        orders: dict[int, InOrder] = {}
+
+        def starts() -> Iterator[Start]:
+            for number, audio in enumerate(recordings):
+                try:
+                    prepared = audio if isinstance(audio, Prepared) else self.prepare(audio, options)
+                    works, lengths = self._pieces(prepared, options)
+                except Exception as error:
+                    orders[number] = InOrder([0], 0)
+                    places.append((number, 0))
+                    yield partial(_fail, error)
+                    continue
+                orders[number] = InOrder(lengths, prepared.frames)
+                for piece, work in enumerate(works):
+                    if orders[number].failed:
+                        break
+                    places.append((number, piece))
+                    yield work
+
+        for generator, event in self._engine.events_of_many(starts(), options.rows, at_once):
+            number, piece = places[generator]
+            for told in orders[number].take(piece, event):
+                yield number, told
+
+    def _pieces(self, prepared: Prepared, options: TranscribeOptions) -> tuple[list[Start], list[int]]:
+        """What makes the generator of each piece of a recording, and how many frames each has."""
+        if prepared.mel is None:
+            return [partial(self._recording, prepared, options)], [0]
+        verify_languages(options, self.dims)
+        clips = heard_clips(options, prepared.speech, prepared.heard)
+        activity = loudness(prepared.mel, prepared.heard)
+        if prepared.probabilities is not None and prepared.speech is not None:
+            known = speechiness(prepared.probabilities, prepared.speech)[: len(activity)]
+            activity = (activity + known) / np.float32(2)
+        longest = round(options.chunk_length * FRAMES_PER_SECOND)
+        pieces = cut_at_pauses(activity, clips, longest) or [(0, 0)]
+        told = None
+        if options.decoding.language is None and self.is_multilingual and not options.multilingual:
+            detection = spoken_language(prepared.mel, self.tokenizer(), clips, options.detection)
+            told, _ = self._engine.run(detection)
+            decoding = replace(options.decoding, language=told.code)
+            options = replace(options, decoding=decoding, detection=Detection())
+        later = replace(options, prefix=None)
+        first = partial(_telling, told, partial(self._recording, prepared, options, pieces[0]))
+        works: list[Start] = [
+            first,
+            *(partial(self._recording, prepared, later, piece) for piece in pieces[1:]),
+        ]
+        return works, [end - start for start, end in pieces]
 
     def _heard(self, one: Array) -> Encode | Attend:
         """The request that makes a window of a log-mel or of encoder output."""
@@ -368,6 +475,19 @@ def load_model(
         device=runtime.device_name,
         alignment_heads=checkpoint.alignment_heads,
     )
+
+
+def _fail(error: Exception) -> Generator[Any, Any, Transcript]:
+    raise error
+
+
+def _telling(
+    told: Language | None, start: Callable[[], Generator[Any, Any, Transcript]]
+) -> Generator[Any, Any, Transcript]:
+    """A generator that begins with an event."""
+    if told is not None:
+        yield told
+    return (yield from start())
 
 
 def _windows(given: ArrayLike) -> list[Array]:

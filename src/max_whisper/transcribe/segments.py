@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -36,6 +37,7 @@ class Segment:
         compression_ratio: Of its whole window.
         no_speech_prob: Of its whole window.
         words: The words with their times, or None where none were asked for.
+        language: The code of its window's language, where each window has its own.
     """
 
     id: int
@@ -49,11 +51,14 @@ class Segment:
     compression_ratio: float
     no_speech_prob: float
     words: tuple[Word, ...] | None = None
+    language: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The segment under openai-whisper's keys; ``words`` only where there are any to tell."""
+        """The segment under openai-whisper's keys; ``words`` and ``language`` only where asked for."""
         out = {**vars(self), "tokens": list(self.tokens)}
         del out["words"]
+        if self.language is None:
+            del out["language"]
         if self.words is not None:
             out["words"] = [word.as_dict() for word in self.words]
         return out
@@ -84,10 +89,19 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Language:
-    """Told once, where the language was detected: its code, and its probability."""
+    """Told where the language was detected: its code, and its probability.
+
+    Once; where each window has a language of its own, at each change.
+
+    Attributes:
+        code: The language.
+        probability: Of this language.
+        probabilities: Of each language that it could have been.
+    """
 
     code: str
     probability: float
+    probabilities: Mapping[str, float] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,121 @@
+"""Where to cut a long recording: at pauses, into pieces that fill Whisper's windows well.
+
+Pauses are found in the log-mel that the model hears, so that no other model is needed and a
+recording is cut in the same places wherever it is transcribed. Where a voice activity filter runs,
+its opinion counts as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from max_whisper.audio import HOP_LENGTH
+from max_whisper.transcribe.speech import SpeechMap
+from max_whisper.transcribe.vad import WINDOW
+
+Floats = NDArray[np.float32]
+
+#: Frames (10 ms) that ought to be silent around a cut. A pause of the longest width is as good a
+#: place as there can be; one of the shortest is a third as good.
+WIDTHS = (20, 50, 100)
+#: A place to cut is looked for in every so many frames.
+STRIDE = 50
+#: How many windows more a recording may take for cuts in silence in place of cuts in speech.
+PATIENCE = 2.0
+
+
+def loudness(mel: Floats, frames: int) -> Floats:
+    """How loud each frame is: 0 is the recording's quiet, 1 its usual speech.
+
+    Args:
+        mel: (n_mels, at least ``frames``) log-mel.
+        frames: How many of them there are.
+
+    Returns:
+        (frames,) from 0 to 1.
+    """
+    levels: Floats = mel[:, :frames].mean(axis=0)
+    if not levels.size:
+        return levels
+    low, high = np.percentile(levels, (5, 80))
+    if high - low < 1e-3:
+        return np.zeros(frames, np.float32)
+    scaled: Floats = np.clip((levels - low) / (high - low), 0, 1)
+    return scaled
+
+
+def speechiness(probabilities: Sequence[float], speech: SpeechMap) -> Floats:
+    """How probable speech is in each frame of a recording's collected speech, by a detector.
+
+    Args:
+        probabilities: One for each window of 32 ms of the recording.
+        speech: What was collected of it.
+
+    Returns:
+        (frames of the collected speech,) from 0 to 1.
+    """
+    known = np.asarray(probabilities, np.float32)
+    starts = [np.arange(start, end, HOP_LENGTH) for start, end in speech.chunks]
+    return known[np.concatenate(starts) // WINDOW] if starts else known[:0]
+
+
+def cut_at_pauses(activity: Floats, clips: Sequence[tuple[int, int]], longest: int) -> list[tuple[int, int]]:
+    """Cuts clips into pieces of which none is too long.
+
+    Of all ways to cut, it takes the one with the fewest pieces and the quietest cuts: a piece that
+    is not full costs as much to encode as one that is, and a word that is cut is lost.
+
+    Args:
+        activity: (frames,) from 0, silence, to 1, speech.
+        clips: (start, end) frames.
+        longest: The most frames that a piece may have, more than twice :data:`STRIDE`.
+
+    Returns:
+        (start, end) frames of the pieces, in order; together they are the clips.
+    """
+    badness = _badness(activity)
+    pieces: list[tuple[int, int]] = []
+    for start, end in clips:
+        if end > start:
+            bounds = _best_bounds(badness, start, end, longest)
+            pieces.extend(pairwise(bounds))
+    return pieces
+
+
+def _badness(activity: Floats) -> Floats:
+    """How bad each frame is as the first one of a piece: how active it is at most around it."""
+    if not activity.size:
+        return activity
+    total = np.zeros(activity.shape, np.float32)
+    for width in WIDTHS:
+        padded = np.pad(activity, (width // 2, (width - 1) // 2), mode="edge")
+        total += np.lib.stride_tricks.sliding_window_view(padded, width).max(axis=1)
+    mean: Floats = total / np.float32(len(WIDTHS))
+    return mean
+
+
+def _best_bounds(badness: Floats, start: int, end: int, longest: int) -> list[int]:
+    """Where the pieces of a clip begin, and where the last one ends."""
+    if end - start <= longest:
+        return [start, end]
+    points = [start]
+    for first in range(start + STRIDE, end, STRIDE):
+        block = badness[first : min(first + STRIDE, end)]
+        points.append(first + int(block.argmin()))
+    points.append(end)
+    at = np.array(points)
+    price = 1 + PATIENCE * np.append(badness[at[:-1]], 0.0)
+    cost, before = np.zeros(len(at)), np.zeros(len(at), np.intp)
+    for i in range(1, len(at)):
+        earliest = int(np.searchsorted(at, at[i] - longest))
+        best = earliest + int(cost[earliest:i].argmin())
+        cost[i], before[i] = cost[best] + price[i], best
+    bounds, i = [end], len(at) - 1
+    while i:
+        i = int(before[i])
+        bounds.append(points[i])
+    return bounds[::-1]
