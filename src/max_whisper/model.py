@@ -282,6 +282,22 @@ class Whisper:
         mel = log_mel_spectrogram(speech.collect(samples), self.dims.n_mels, padding=N_SAMPLES)
         return Prepared(mel, speech, probabilities)
 
+    def spoken_language(self, audio: Audio | Prepared, options: TranscribeOptions | None = None) -> Language:
+        """Tells what language a recording is in; options have how many windows are asked.
+
+        Raises:
+            OptionError: For an English-only model, or a recording in which nobody speaks.
+        """
+        chosen = options or TranscribeOptions()
+        prepared = audio if isinstance(audio, Prepared) else self.prepare(audio, chosen)
+        if prepared.mel is None:
+            raise OptionError("nobody speaks in the recording, so it has no language")
+        clips = heard_clips(chosen, prepared.speech, prepared.heard)
+        language, _ = self._engine.run(
+            spoken_language(prepared.mel, self.tokenizer(), clips, chosen.detection)
+        )
+        return language
+
     def events_of_many(
         self, recordings: Iterable[Audio], options: TranscribeOptions | None = None, *, at_once: int = 8
     ) -> Iterator[tuple[int, Event | Transcript | Exception]]:
@@ -392,8 +408,7 @@ class Whisper:
         pieces = cut_at_pauses(activity, clips, longest) or [(0, 0)]
         told = None
         if options.decoding.language is None and self.is_multilingual and not options.multilingual:
-            detection = spoken_language(prepared.mel, self.tokenizer(), clips, options.detection)
-            told, _ = self._engine.run(detection)
+            told = self.spoken_language(prepared, options)
             decoding = replace(options.decoding, language=told.code)
             options = replace(options, decoding=decoding, detection=Detection())
         later = replace(options, prefix=None)

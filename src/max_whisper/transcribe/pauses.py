@@ -21,11 +21,11 @@ Floats = NDArray[np.float32]
 
 #: Frames (10 ms) that ought to be silent around a cut. A pause of the longest width is as good a
 #: place as there can be; one of the shortest is a third as good.
-WIDTHS = (20, 50, 100)
+WIDTHS = (10, 25, 50)
 #: A place to cut is looked for in every so many frames.
 STRIDE = 50
 #: How many windows more a recording may take for cuts in silence in place of cuts in speech.
-PATIENCE = 2.0
+PATIENCE = 4.0
 
 
 def loudness(mel: Floats, frames: int) -> Floats:
