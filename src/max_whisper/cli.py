@@ -196,10 +196,17 @@ def _vad_parameters(args: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _use_english(args: dict[str, Any]) -> None:
-    """What a model's name says of its language needs no loading."""
+    """What a model's name says of its language needs no loading.
+
+    Raises:
+        OptionError: For options that have to find a language.
+    """
     if args["model"].endswith(".en"):
         if args["language"] not in (None, "en"):
             _warn(f"{args['model']} knows English only, not {args['language']!r}: using English")
+        for name in ("languages", "multilingual"):
+            if args[name]:
+                raise OptionError(f"{args['model']} knows English only: leave --{name} out")
         args["language"] = "en"
 
 
