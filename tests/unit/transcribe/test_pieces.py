@@ -16,7 +16,7 @@ from max_whisper.transcribe.recording import transcribe_recording
 from max_whisper.transcribe.scheduler import Scheduler
 from max_whisper.transcribe.segments import Language, Progress, Segment, Transcript
 from support.mock_runtime import MockRuntime
-from support.tiny import DIMS, LANGUAGES, MULTILINGUAL, TinyModel, TinyTokenizer
+from support.tiny import LANGUAGES, MULTILINGUAL, TinyModel, TinyTokenizer
 
 TABLES = TinyModel(3, end=1.0)
 SECOND = 16000
@@ -250,7 +250,7 @@ def test_speech_alone_is_cut_too_and_times_are_the_recordings(model):
 def test_an_error_ends_its_recording_alone(model):
     options = transcribe_options(batch_size=2, **PLAIN)
     heard = list(model.events_of_many(["none.wav", LONG, speech(20)], options))
-    last = {number: event for number, event in heard}
+    last = dict(heard)
     assert isinstance(last[0], AudioError)
     assert last[1].as_dict() == model.transcribe(LONG, batch_size=2, **PLAIN)
     assert isinstance(last[2], Transcript)
