@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -20,18 +20,11 @@ from max_whisper.decoding.window import decode_window, detect_language
 from max_whisper.errors import AudioError, DeviceError, OptionError
 from max_whisper.tokenizer import Tokenizer, Vocabulary, get_tokenizer
 from max_whisper.transcribe.engine import Engine
-from max_whisper.transcribe.language import Detection, spoken_language
-from max_whisper.transcribe.options import FRAMES_PER_SECOND, TranscribeOptions, transcribe_options
-from max_whisper.transcribe.pauses import cut_at_pauses, loudness, speechiness
-from max_whisper.transcribe.pieces import InOrder, Prepared
-from max_whisper.transcribe.recording import (
-    heard_clips,
-    transcribe_recording,
-    verify_languages,
-    without_speech,
-)
+from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
+from max_whisper.transcribe.pieces import Prepared
 from max_whisper.transcribe.segments import Event, Language, Segment, Transcript
 from max_whisper.transcribe.speech import SpeechMap
+from max_whisper.transcribe.transcriber import Transcriber
 from max_whisper.transcribe.vad import silero, speech_timestamps
 from max_whisper.transcribe.verbose import reporter
 from max_whisper.transcribe.words import WordTiming, find_alignment
@@ -43,8 +36,6 @@ __all__ = ["ModelDimensions", "Whisper", "load_model"]
 
 Audio = AudioSource | ArrayLike
 Array = NDArray[np.float32]
-#: Makes the generator of a recording, or of a piece of one.
-Start = Callable[[], Generator[Any, Any, Transcript]]
 
 
 class Whisper:
@@ -83,6 +74,7 @@ class Whisper:
         later = [(layer, head) for layer in range(layers // 2, layers) for head in range(heads)]
         self.alignment_heads = tuple(alignment_heads or later)
         self._engine = Engine(runtime)
+        self._transcriber = Transcriber(self._engine, self.dims, self.tokenizer, self.alignment_heads)
 
     @property
     def is_multilingual(self) -> bool:
@@ -256,9 +248,7 @@ class Whisper:
         """
         chosen = options or TranscribeOptions()
         prepared = audio if isinstance(audio, Prepared) else self.prepare(audio, chosen)
-        if chosen.batch_size is not None:
-            return self._of_one(prepared, chosen)
-        return self._engine.events(self._recording(prepared, chosen), chosen.rows)
+        return self._transcriber.events(prepared, chosen)
 
     def prepare(self, audio: Audio, options: TranscribeOptions | None = None) -> Prepared:
         """Reads a recording, finds its speech if options say so, and makes its log-mel.
@@ -290,13 +280,7 @@ class Whisper:
         """
         chosen = options or TranscribeOptions()
         prepared = audio if isinstance(audio, Prepared) else self.prepare(audio, chosen)
-        if prepared.mel is None:
-            raise OptionError("nobody speaks in the recording, so it has no language")
-        clips = heard_clips(chosen, prepared.speech, prepared.heard)
-        language, _ = self._engine.run(
-            spoken_language(prepared.mel, self.tokenizer(), clips, chosen.detection)
-        )
-        return language
+        return self._transcriber.spoken_language(prepared, chosen)
 
     def events_of_many(
         self, recordings: Iterable[Audio], options: TranscribeOptions | None = None, *, at_once: int = 8
@@ -316,10 +300,8 @@ class Whisper:
             exception that ended it. Other recordings go on.
         """
         chosen = options or TranscribeOptions()
-        if chosen.batch_size is not None:
-            return self._in_pieces(recordings, chosen, chosen.batch_size)
-        starts = (self._start(audio, chosen) for audio in recordings)
-        return self._engine.events_of_many(starts, chosen.rows, at_once)
+        sources = (partial(self.prepare, audio, chosen) for audio in recordings)
+        return self._transcriber.events_of_many(sources, chosen, at_once)
 
     def align(
         self, mel: ArrayLike, text_tokens: Sequence[int], tokenizer: Tokenizer, frames: int = N_FRAMES
@@ -339,85 +321,6 @@ class Whisper:
             return (yield from find_alignment(window, frames, text_tokens, tokenizer, self.alignment_heads))
 
         return self._engine.run(work())
-
-    def _start(
-        self, audio: Audio, options: TranscribeOptions
-    ) -> Callable[[], Generator[Any, Any, Transcript]]:
-        return lambda: self._recording(self.prepare(audio, options), options)
-
-    def _recording(
-        self, prepared: Prepared, options: TranscribeOptions, piece: tuple[int, int] | None = None
-    ) -> Generator[Any, Any, Transcript]:
-        mel, speech = prepared.mel, prepared.speech
-        if mel is None:
-            return without_speech(options, None if self.is_multilingual else "en", prepared.frames)
-        return transcribe_recording(
-            mel, self.dims, self.tokenizer, options, self.alignment_heads, speech, piece
-        )
-
-    def _of_one(self, prepared: Prepared, options: TranscribeOptions) -> Generator[Event, None, Transcript]:
-        """The events of one recording that is transcribed in pieces."""
-        for _, event in self._in_pieces([prepared], options, options.batch_size or 1):
-            if isinstance(event, Exception):
-                raise event
-            if isinstance(event, Transcript):
-                return event
-            yield event
-        raise RuntimeError("a recording ended without a transcript")
-
-    def _in_pieces(
-        self, recordings: Iterable[Audio | Prepared], options: TranscribeOptions, at_once: int
-    ) -> Iterator[tuple[int, Event | Transcript | Exception]]:
-        """Cuts recordings at pauses, and transcribes pieces of one or several side by side."""
-        places: list[tuple[int, int]] = []  # recording and piece of each generator
-        orders: dict[int, InOrder] = {}
-
-        def starts() -> Iterator[Start]:
-            for number, audio in enumerate(recordings):
-                try:
-                    prepared = audio if isinstance(audio, Prepared) else self.prepare(audio, options)
-                    works, lengths = self._pieces(prepared, options)
-                except Exception as error:
-                    orders[number] = InOrder([0], 0)
-                    places.append((number, 0))
-                    yield partial(_fail, error)
-                    continue
-                orders[number] = InOrder(lengths, prepared.frames)
-                for piece, work in enumerate(works):
-                    if orders[number].failed:
-                        break
-                    places.append((number, piece))
-                    yield work
-
-        for generator, event in self._engine.events_of_many(starts(), options.rows, at_once):
-            number, piece = places[generator]
-            for told in orders[number].take(piece, event):
-                yield number, told
-
-    def _pieces(self, prepared: Prepared, options: TranscribeOptions) -> tuple[list[Start], list[int]]:
-        """What makes the generator of each piece of a recording, and how many frames each has."""
-        if prepared.mel is None:
-            return [partial(self._recording, prepared, options)], [0]
-        verify_languages(options, self.dims)
-        clips = heard_clips(options, prepared.speech, prepared.heard)
-        activity = loudness(prepared.mel, prepared.heard)
-        if prepared.probabilities is not None and prepared.speech is not None:
-            known = speechiness(prepared.probabilities, prepared.speech)[: len(activity)]
-            activity = (activity + known) / np.float32(2)
-        longest = round(options.chunk_length * FRAMES_PER_SECOND)
-        pieces = cut_at_pauses(activity, clips, longest) or [(0, 0)]
-        told = None
-        if options.decoding.language is None and self.is_multilingual and not options.multilingual:
-            told = self.spoken_language(prepared, options)
-            decoding = replace(options.decoding, language=told.code)
-            options = replace(options, decoding=decoding, detection=Detection())
-        later = replace(options, prefix=None)
-        first = partial(_telling, told, partial(self._recording, prepared, options, pieces[0]))
-        works: list[Start] = [
-            first,
-            *(partial(self._recording, prepared, later, piece) for piece in pieces[1:]),
-        ]
-        return works, [end - start for start, end in pieces]
 
     def _heard(self, one: Array) -> Encode | Attend:
         """The request that makes a window of a log-mel or of encoder output."""
@@ -490,19 +393,6 @@ def load_model(
         device=runtime.device_name,
         alignment_heads=checkpoint.alignment_heads,
     )
-
-
-def _fail(error: Exception) -> Generator[Any, Any, Transcript]:
-    raise error
-
-
-def _telling(
-    told: Language | None, start: Callable[[], Generator[Any, Any, Transcript]]
-) -> Generator[Any, Any, Transcript]:
-    """A generator that begins with an event."""
-    if told is not None:
-        yield told
-    return (yield from start())
 
 
 def _windows(given: ArrayLike) -> list[Array]:

@@ -144,7 +144,7 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             "cut each recording at pauses and decode so many pieces at once; None cuts nothing",
             optional_int,
         ),
-        _flag("--chunk_length", "seconds in a piece at most; CHUNK if not given", float),
+        _flag("--chunk_length", "seconds in a piece at most; 30 if not given", float),
     ),
     "decoding": (
         _flag("--temperature", "0 takes the likeliest tokens; above, they are drawn", float, 0.0),

@@ -94,7 +94,7 @@ def test_a_piece_is_transcribed_as_if_it_were_alone(model):
     result = model.transcribe(LONG, batch_size=3, initial_prompt="abc", **PLAIN)
     options = transcribe_options(batch_size=3, initial_prompt="abc", **PLAIN)
     prepared = model.prepare(LONG, options)
-    works, lengths = model._pieces(prepared, options)
+    works, lengths = model._transcriber.pieces(prepared, options)
     assert sum(lengths) == len(LONG) // 160 and len(works) == len(lengths) >= 4
     alone, start = [], 0
     for length in lengths:
