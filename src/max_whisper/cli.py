@@ -204,8 +204,12 @@ def _use_english(args: dict[str, Any]) -> None:
     if args["model"].endswith(".en"):
         if args["language"] not in (None, "en"):
             _warn(f"{args['model']} knows English only, not {args['language']!r}: using English")
-        for name in ("languages", "multilingual"):
-            if args[name]:
+        for name, default in (
+            ("languages", None),
+            ("multilingual", False),
+            ("language_detection_segments", 1),
+        ):
+            if args[name] != default:
                 raise OptionError(f"{args['model']} knows English only: leave --{name} out")
         args["language"] = "en"
 

@@ -178,10 +178,14 @@ def verify_languages(options: TranscribeOptions, dims: ModelDimensions) -> None:
     """Raises :class:`OptionError` for what an English-only model can't do."""
     if dims.is_multilingual:
         return
-    languages = options.detection.languages
-    if options.multilingual or (languages and "en" not in languages):
-        name = "multilingual" if options.multilingual else "languages"
-        raise OptionError(f"this model knows English only, so {name} makes no sense: leave it out")
+    detection = options.detection
+    for name, given in (
+        ("multilingual", options.multilingual),
+        ("languages", detection.languages and "en" not in detection.languages),
+        ("language_detection_segments", detection.segments > 1),
+    ):
+        if given:
+            raise OptionError(f"this model knows English only, so {name} makes no sense: leave it out")
 
 
 def without_speech(

@@ -236,7 +236,9 @@ def test_hotwords_stand_before_every_prompt_and_leave_the_rest_its_room():
     assert History([], carry=False, room=2, hotwords=[7, 8, 9]).prompt() == [7, 8]
 
 
-@pytest.mark.parametrize("options", [{"multilingual": True}, {"languages": "de"}])
+@pytest.mark.parametrize(
+    "options", [{"multilingual": True}, {"languages": "de"}, {"language_detection_segments": 2}]
+)
 def test_an_english_model_has_no_languages_to_find(options):
     mel = np.zeros((DIMS.n_mels, 4000), np.float32)
     work = transcribe_recording(mel, DIMS, TinyTokenizer, transcribe_options(**options))
