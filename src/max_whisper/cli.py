@@ -191,9 +191,13 @@ def _check_word_flags(args: dict[str, Any]) -> None:
         ("prepend_punctuations", "word_timestamps"),
         ("append_punctuations", "word_timestamps"),
         ("carry_initial_prompt", "initial_prompt"),
+        ("prompt_reset_on_temperature", "condition_on_previous_text"),
     ):
         if args[name] != default_of(name) and not args[wanted]:
             _warn(f"--{name} has no effect without --{wanted}")
+    threshold = "language_detection_threshold"
+    if args[threshold] != default_of(threshold) and args["language_detection_segments"] == 1:
+        _warn(f"--{threshold} has no effect without --language_detection_segments")
 
 
 def _check_subtitle_flags(args: dict[str, Any]) -> None:
@@ -222,10 +226,21 @@ def _vad_parameters(args: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _use_english(args: dict[str, Any]) -> None:
-    """What a model's name says of its language needs no loading."""
+    """What a model's name says of its language needs no loading.
+
+    Raises:
+        OptionError: For options that have to find a language.
+    """
     if args["model"].endswith(".en"):
         if args["language"] not in (None, "en"):
             _warn(f"{args['model']} knows English only, not {args['language']!r}: using English")
+        for name, default in (
+            ("languages", None),
+            ("multilingual", False),
+            ("language_detection_segments", 1),
+        ):
+            if args[name] != default:
+                raise OptionError(f"{args['model']} knows English only: leave --{name} out")
         args["language"] = "en"
 
 

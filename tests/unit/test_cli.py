@@ -143,6 +143,23 @@ def test_every_flag_arrives(model: FakeModel) -> None:
     assert [path.name for path in Path("out").iterdir()] == ["jfk.json"]
 
 
+def test_flags_of_batches_names_and_languages_arrive(model: FakeModel) -> None:
+    given = (
+        "--batch_size 4 --chunk_length 60 --hotwords Names --prefix So --languages German,fr "
+        "--language_detection_segments 3 --language_detection_threshold None "
+        "--prompt_reset_on_temperature 0.3 --repetition_penalty 1.5 --no_repeat_ngram_size 3"
+    )
+    assert cli.main([str(JFK), *given.split(), "-f", "txt"]) == 0
+    options = model.options[0]
+    assert (options.batch_size, options.chunk_length) == (4, 60)
+    assert (options.hotwords, options.prefix, options.prompt_reset_on_temperature) == ("Names", "So", 0.3)
+    detection = options.detection
+    assert (detection.languages, detection.segments, detection.threshold) == (("de", "fr"), 3, None)
+    assert (options.decoding.repetition_penalty, options.decoding.no_repeat_ngram_size) == (1.5, 3)
+    assert cli.main([str(JFK), "--multilingual", "True", "-f", "txt"]) == 0
+    assert model.options[1].multilingual and model.options[1].batch_size is None
+
+
 def test_words(model: FakeModel, capsys: pytest.CaptureFixture[str]) -> None:
     given = (
         "--word_timestamps True --hallucination_silence_threshold 2 "
@@ -250,6 +267,11 @@ def test_damaged_recording_gives_a_warning(model: FakeModel, capsys: pytest.Capt
         (["a.wav", "--highlight_words", "True"], "--highlight_words requires --word_timestamps True"),
         (["a.wav", "--max_line_width", "40"], "--max_line_width requires --word_timestamps True"),
         (["a.wav", "--hallucination_silence_threshold", "2"], "requires --word_timestamps True"),
+        (["a.wav", "--chunk_length", "20"], "needs batch_size"),
+        (["a.wav", "--batch_size", "0"], "batch_size is 0"),
+        (["a.wav", "--model", "tiny.en", "--multilingual", "True"], "leave --multilingual out"),
+        (["a.wav", "--model", "tiny.en", "--languages", "de"], "leave --languages out"),
+        (["a.wav", "--language", "de", "--multilingual", "True"], "leave language out"),
         (["prepare"], "MODEL"),
         (["models", "extra"], "extra"),
     ],

@@ -15,6 +15,7 @@ import pytest
 import max_whisper
 from max_whisper.errors import AlignmentError, AudioError, DeviceError, OptionError
 from max_whisper.model import Whisper
+from max_whisper.transcribe import prepared
 from max_whisper.transcribe.options import transcribe_options
 from max_whisper.transcribe.segments import Segment, Transcript
 from support.mock_runtime import MockRuntime
@@ -44,7 +45,7 @@ def model(monkeypatch):
         frames = (len(audio) + padding) // 160
         return np.tile((np.arange(frames) * len(audio) % 7).astype(np.float32), (DIMS.n_mels, 1))
 
-    monkeypatch.setattr("max_whisper.model.log_mel_spectrogram", whole_numbers)
+    monkeypatch.setattr(prepared, "log_mel_spectrogram", whole_numbers)
     return TinyWhisper()
 
 
@@ -153,6 +154,7 @@ def test_a_stream_that_is_collected_as_garbage_during_a_step_ends(model):
     step = scheduler.step
 
     def step_with_collection():
+        scheduler.step = step
         gc.collect()
         return step()
 

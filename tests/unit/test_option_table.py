@@ -13,6 +13,7 @@ import io
 import itertools
 import sys
 import types
+import warnings
 import wave
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -25,8 +26,9 @@ import max_whisper
 from max_whisper import cli
 from max_whisper.audio import as_channels, as_samples
 from max_whisper.command.flags import FLAGS
+from max_whisper.errors import MaxWhisperWarning
 from max_whisper.model import Whisper
-from max_whisper.transcribe import vad
+from max_whisper.transcribe import prepared, vad
 from max_whisper.transcribe.segments import Language, Segment, Transcript, Word
 from max_whisper.writers import FORMATS, SUBTITLES
 from support.mock_runtime import MockRuntime
@@ -65,15 +67,26 @@ EFFECTS = {
         "True", MODEL, ("--initial_prompt", "names"), beside=("--condition_on_previous_text", "False")
     ),
     "--condition_on_previous_text": Effect("False", MODEL),
+    "--prompt_reset_on_temperature": Effect("0.1", MODEL, beside=("--temperature", "0.3")),
+    "--hotwords": Effect("abc", MODEL),
+    "--prefix": Effect("a", MODEL),
     "--multichannel": Effect("True", MODEL),
     "--speaker_names": Effect("Ann,Bob", MODEL, ("--multichannel", "True")),
     "--clip_timestamps": Effect("1,9", MODEL),
+    "--languages": Effect("fr,de", MODEL),
+    "--language_detection_segments": Effect("2", MODEL, beside=("--language_detection_threshold", "None")),
+    "--language_detection_threshold": Effect("1", MODEL, ("--language_detection_segments", "2")),
+    "--multilingual": Effect("True", MODEL),
+    "--batch_size": Effect("2", MODEL),
+    "--chunk_length": Effect("5", MODEL, ("--batch_size", "2")),
     "--temperature": Effect("0.5", MODEL),
     "--temperature_increment_on_fallback": Effect("None", MODEL, beside=("--logprob_threshold", "0")),
     "--best_of": Effect("2", MODEL, beside=("--temperature", "0.5")),
     "--beam_size": Effect("2", MODEL),
     "--patience": Effect("0.2", MODEL),
     "--length_penalty": Effect("0", MODEL, beside=("--temperature", "1")),
+    "--repetition_penalty": Effect("3", MODEL),
+    "--no_repeat_ngram_size": Effect("1", MODEL),
     "--suppress_tokens": Effect("3,4,5", MODEL),
     "--compression_ratio_threshold": Effect("0.1", MODEL),
     "--logprob_threshold": Effect("0", MODEL),
@@ -379,10 +392,12 @@ def transcribed():
     @functools.cache
     def run(*arguments: str):
         model = Tables()
-        with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            warnings.simplefilter("ignore", MaxWhisperWarning)
             patch.setattr(vad, "find_spec", lambda name: name)
             patch.setattr(vad, "silero", probabilities)
-            patch.setattr("max_whisper.model.log_mel_spectrogram", whole_numbers)
+            patch.setattr(prepared, "silero", probabilities)
+            patch.setattr(prepared, "log_mel_spectrogram", whole_numbers)
             args = vars(cli.transcribe_parser().parse_args(["a.wav", *arguments]))
             options = cli._Run(args).options
             events = model.events(samples if options.multichannel else samples[0], options)

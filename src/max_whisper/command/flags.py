@@ -1,8 +1,8 @@
 """The command's flags as data, from which the parser and docs/cli.md are made.
 
 Names, types, defaults and choices are those of openai-whisper's ``whisper`` command, apart from
-``--model`` and ``--precision``; those of voice activity are faster-whisper's parameters. What
-neither has is named as subtitle editors and speech services do.
+``--model`` and ``--precision``; those that it lacks are faster-whisper's parameters, but for
+``--languages``. What neither has is named as subtitle editors and speech services do.
 """
 
 from __future__ import annotations
@@ -124,6 +124,14 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             str2bool,
             True,
         ),
+        _flag(
+            "--prompt_reset_on_temperature",
+            "after a window that took a higher temperature, the prompt starts anew",
+            float,
+            0.5,
+        ),
+        _flag("--hotwords", "names and terms to go before every window"),
+        _flag("--prefix", "what the first window's text begins with"),
         _flag("--multichannel", "whether each channel is a speaker, transcribed by itself", str2bool, False),
         _flag(
             "--speaker_names",
@@ -131,6 +139,25 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             kind="NAMES",
         ),
         _flag("--clip_timestamps", "parts to transcribe: start,end,start,end,... in seconds", default="0"),
+    ),
+    "language detection": (
+        _flag("--languages", "codes or names joined by commas: the language is one of them"),
+        _flag("--language_detection_segments", "how many windows are heard for it at most", int, 1),
+        _flag(
+            "--language_detection_threshold",
+            "above this probability, a language is taken at once; otherwise most windows decide",
+            optional_float,
+            0.5,
+        ),
+        _flag("--multilingual", "whether each window has a language of its own", str2bool, False),
+    ),
+    "batch": (
+        _flag(
+            "--batch_size",
+            "cut each recording at pauses and decode so many pieces at once; None cuts nothing",
+            optional_int,
+        ),
+        _flag("--chunk_length", "seconds in a piece at most; 30 if not given", float),
     ),
     "decoding": (
         _flag("--temperature", "0 takes the likeliest tokens; above, they are drawn", float, 0.0),
@@ -144,6 +171,8 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         _flag("--beam_size", "how many beams are searched at temperature 0; None is greedy", optional_int, 5),
         _flag("--patience", "how many finished beams to wait for, times the beams", float),
         _flag("--length_penalty", "exponent of the length that ranks beams, 0 to 1", float),
+        _flag("--repetition_penalty", "above 1, makes words that were said less likely", float, 1.0),
+        _flag("--no_repeat_ngram_size", "above 0, so many tokens in a row are never said twice", int, 0),
         _flag("--suppress_tokens", "token ids never to write; -1 stands for signs of sounds", default="-1"),
         _flag(
             "--compression_ratio_threshold", "above it, a text repeats itself: failed", optional_float, 2.4

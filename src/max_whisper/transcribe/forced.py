@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from max_whisper.decoding.options import compression_ratio
 from max_whisper.decoding.requests import Acquire, Align, Encode, Forward, Release, Request, Steps
 from max_whisper.decoding.runtime import Candidates, Constraint
-from max_whisper.decoding.window import detect_language
 from max_whisper.errors import AlignmentError
 from max_whisper.transcribe.alignment import token_times
 from max_whisper.transcribe.known_text import TextWord, words_of
+from max_whisper.transcribe.language import WINDOW_FRAMES, Detection, spoken_in
 from max_whisper.transcribe.options import APPEND_PUNCTUATIONS, FRAMES_PER_SECOND, PREPEND_PUNCTUATIONS
 from max_whisper.transcribe.pauses import quiet_frames, take_pauses_out
-from max_whisper.transcribe.recording import WINDOW_FRAMES, TokenizerFor, Window, window_of
-from max_whisper.transcribe.segments import Event, Language, Progress, Segment, Transcript, Word
+from max_whisper.transcribe.recording import TokenizerFor, Window, window_of
+from max_whisper.transcribe.segments import Event, Progress, Segment, Transcript, Word
 from max_whisper.transcribe.words import WordTiming, merge_punctuations
 
 if TYPE_CHECKING:
@@ -286,11 +286,10 @@ def _advance(reading: Reading, kept: int, seconds: float) -> float:
 
 def _detect(mel: NDArray[np.float32], tokenizer: Tokenizer) -> Generator[Request | Event, Any, str]:
     window: int = yield Encode(np.ascontiguousarray(mel[:, :WINDOW_FRAMES]))
-    _, probs = yield from detect_language(window, tokenizer)
+    language = yield from spoken_in(window, tokenizer, Detection())
     yield Release(window=window)
-    code = max(probs, key=probs.__getitem__)
-    yield Language(code, probs[code])
-    return code
+    yield language
+    return language.code
 
 
 def _piece(words: Sequence[TextWord], at: int, most: int) -> list[TextWord]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -38,6 +39,7 @@ class Segment:
         words: The words with their times, or None where none were asked for.
         speaker: Who says it, where channels are speakers.
         token_logprobs: The log-probability of each of its tokens, or None where they were not asked for.
+        language: The code of its window's language, where each window has its own.
     """
 
     id: int
@@ -53,6 +55,7 @@ class Segment:
     words: tuple[Word, ...] | None = None
     speaker: str | None = None
     token_logprobs: tuple[float, ...] | None = None
+    language: str | None = None
 
     @property
     def line(self) -> str:
@@ -63,7 +66,7 @@ class Segment:
         """The segment under openai-whisper's keys, and what only some have where there is any."""
         out = {**vars(self), "tokens": list(self.tokens)}
         del out["words"]
-        for name in ("speaker", "token_logprobs"):
+        for name in ("speaker", "token_logprobs", "language"):
             if out[name] is None:
                 del out[name]
         if self.words is not None:
@@ -108,14 +111,22 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Language:
-    """Told once, where the language was detected: its code, and its probability.
+    """Told where the language was detected: its code, and its probability.
 
-    Where channels are speakers, once for each of them.
+    Once; where channels are speakers, once for each of them; where each window has a language of its
+    own, at each change.
+
+    Attributes:
+        code: The language.
+        probability: Of this language.
+        speaker: Who speaks it, where channels are speakers.
+        probabilities: Of each language that it could have been.
     """
 
     code: str
     probability: float
     speaker: str | None = None
+    probabilities: Mapping[str, float] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pytest
 
 from max_whisper.errors import AudioError, AudioWarning, OptionError
 from max_whisper.model import Whisper
+from max_whisper.transcribe import prepared, transcriber
 from max_whisper.transcribe.channels import Channels, merged, opened
 from max_whisper.transcribe.options import transcribe_options
 from max_whisper.transcribe.segments import Language, Progress, Segment, Transcript
@@ -143,7 +144,7 @@ def model(monkeypatch):
         frames = (len(audio) + padding) // 160
         return np.tile((np.arange(frames) * round(audio[0] * 100) % 7).astype(np.float32), (DIMS.n_mels, 1))
 
-    monkeypatch.setattr("max_whisper.model.log_mel_spectrogram", whole_numbers)
+    monkeypatch.setattr(prepared, "log_mel_spectrogram", whole_numbers)
     return TinyWhisper()
 
 
@@ -188,15 +189,15 @@ def test_many_calls_get_what_each_gets_alone_and_errors_stay_with_their_own(mode
         assert outcome.as_dict() == model.transcribe(recordings[number], multichannel=True, **OPTIONS)
 
 
-def test_the_first_error_of_a_channel_ends_its_call(model):
-    recording = model._recording
+def test_the_first_error_of_a_channel_ends_its_call(model, monkeypatch):
+    prepare = transcriber.prepare
 
-    def failing(audio, options):
+    def failing(audio, n_mels, options):
         if audio[0] == np.float32(0.03):
             raise AudioError("broken")
-        return recording(audio, options)
+        return prepare(audio, n_mels, options)
 
-    model._recording = failing
+    monkeypatch.setattr(transcriber, "prepare", failing)
     with pytest.raises(AudioError, match="broken"):
         model.transcribe(call(40, 0.05, 0.03), multichannel=True, **OPTIONS)
     options = transcribe_options(multichannel=True, **OPTIONS)
