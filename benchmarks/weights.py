@@ -9,7 +9,6 @@ import json
 import shutil
 import struct
 import subprocess
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,11 @@ from numpy.typing import NDArray
 
 from benchmarks.environments import BenchmarkError, Environments
 from max_whisper.audio import mel_filters
-from max_whisper.checkpoints import Checkpoint, ModelDimensions, cache_folder, load_checkpoint
+from max_whisper.checkpoints import Checkpoint, cache_folder, load_checkpoint
 from max_whisper.checkpoints.catalogue import find_model
 from max_whisper.checkpoints.resolve import find_local, find_path
-from max_whisper.tokenizer import Vocabulary
+from max_whisper.parity import huggingface_writer
+from max_whisper.parity.engine import tokenizer_of
 
 WORKERS = Path(__file__).parent / "workers"
 
@@ -108,7 +108,9 @@ class Weights:
 
     def _write_openvino(self, target: Path, precision: str) -> None:
         folder = self.folder / "huggingface"
-        write_huggingface(folder, self.checkpoint, self.source)
+        if not folder.exists():
+            tokenizer = tokenizer_of(self.checkpoint, None, "transcribe")
+            huggingface_writer.write_directory(self.checkpoint, tokenizer, folder)
         task = "automatic-speech-recognition-with-past"
         command = [self.environments.python("export"), WORKERS / "export_openvino.py"]
         options = ["--model", folder, "--task", task, "--weight-format", precision, target]
@@ -163,139 +165,3 @@ def q8_0(value: Array) -> bytes:
     packed = np.empty(len(blocks), np.dtype([("scale", "<f2"), ("numbers", "i1", 32)]))
     packed["scale"], packed["numbers"] = scale[:, 0], np.rint(numbers)
     return packed.tobytes()
-
-
-_HUGGING_FACE = {
-    "token_embedding": "embed_tokens",
-    "positional_embedding": "embed_positions.weight",
-    "encoder.ln_post": "encoder.layer_norm",
-    "decoder.ln.": "decoder.layer_norm.",
-    ".blocks.": ".layers.",
-    ".cross_attn_ln.": ".encoder_attn_layer_norm.",
-    ".attn_ln.": ".self_attn_layer_norm.",
-    ".mlp_ln.": ".final_layer_norm.",
-    ".cross_attn.": ".encoder_attn.",
-    ".attn.": ".self_attn.",
-    ".query.": ".q_proj.",
-    ".key.": ".k_proj.",
-    ".value.": ".v_proj.",
-    ".out.": ".out_proj.",
-    ".mlp.0.": ".fc1.",
-    ".mlp.2.": ".fc2.",
-}
-
-
-def huggingface_name(name: str) -> str:
-    """transformers' name of one of openai-whisper's tensors."""
-    for ours, theirs in _HUGGING_FACE.items():
-        name = name.replace(ours, theirs)
-    return f"model.{name}"
-
-
-def write_huggingface(folder: Path, checkpoint: Checkpoint, source: Path) -> None:
-    """Writes a folder that transformers reads, from a CTranslate2 folder's own settings."""
-    from safetensors.numpy import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    ranks = checkpoint.vocabulary
-    if ranks is None:
-        raise BenchmarkError(f"{checkpoint.source} carries no vocabulary")
-    specials = Vocabulary(ranks, checkpoint.dims.num_languages).special_tokens
-    tensors = {
-        huggingface_name(name): np.ascontiguousarray(value, np.float32)
-        for name, value in checkpoint.tensors.items()
-    }
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    given = json.loads((source / "config.json").read_text())
-    files = {
-        "config.json": _config(checkpoint.dims, specials),
-        "generation_config.json": _generation(checkpoint.dims, specials, given),
-        "preprocessor_config.json": _PREPROCESSOR | {"feature_size": checkpoint.dims.n_mels},
-        "tokenizer.json": _tokenizer(json.loads((source / "tokenizer.json").read_text()), specials),
-        "tokenizer_config.json": {
-            "tokenizer_class": "WhisperTokenizer",
-            "bos_token": "<|endoftext|>",
-            "eos_token": "<|endoftext|>",
-            "unk_token": "<|endoftext|>",
-            "pad_token": "<|endoftext|>",
-            "model_max_length": 1024,
-        },
-    }
-    for name, content in files.items():
-        (folder / name).write_text(json.dumps(content))
-
-
-_PREPROCESSOR = {
-    "feature_extractor_type": "WhisperFeatureExtractor",
-    "processor_class": "WhisperProcessor",
-    "chunk_length": 30,
-    "hop_length": 160,
-    "n_fft": 400,
-    "n_samples": 480000,
-    "nb_max_frames": 3000,
-    "padding_side": "right",
-    "padding_value": 0.0,
-    "return_attention_mask": False,
-    "sampling_rate": 16000,
-}
-
-
-def _config(dims: ModelDimensions, specials: Mapping[str, int]) -> dict[str, Any]:
-    end = specials["<|endoftext|>"]
-    return {
-        "architectures": ["WhisperForConditionalGeneration"],
-        "model_type": "whisper",
-        "activation_function": "gelu",
-        "scale_embedding": False,
-        "is_encoder_decoder": True,
-        "d_model": dims.n_audio_state,
-        "num_mel_bins": dims.n_mels,
-        "max_source_positions": dims.n_audio_ctx,
-        "max_target_positions": dims.n_text_ctx,
-        "vocab_size": dims.n_vocab,
-        "encoder_layers": dims.n_audio_layer,
-        "encoder_attention_heads": dims.n_audio_head,
-        "encoder_ffn_dim": 4 * dims.n_audio_state,
-        "decoder_layers": dims.n_text_layer,
-        "decoder_attention_heads": dims.n_text_head,
-        "decoder_ffn_dim": 4 * dims.n_text_state,
-        "bos_token_id": end,
-        "eos_token_id": end,
-        "pad_token_id": end,
-        "decoder_start_token_id": specials["<|startoftranscript|>"],
-    }
-
-
-def _generation(dims: ModelDimensions, specials: Mapping[str, int], given: Any) -> dict[str, Any]:
-    end = specials["<|endoftext|>"]
-    out = {
-        "alignment_heads": given["alignment_heads"],
-        "suppress_tokens": given["suppress_ids"],
-        "begin_suppress_tokens": given["suppress_ids_begin"],
-        "bos_token_id": end,
-        "eos_token_id": end,
-        "pad_token_id": end,
-        "decoder_start_token_id": specials["<|startoftranscript|>"],
-        "prev_sot_token_id": specials["<|startofprev|>"],
-        "no_timestamps_token_id": specials["<|notimestamps|>"],
-        "is_multilingual": dims.is_multilingual,
-        "max_initial_timestamp_index": 50,
-        "max_length": dims.n_text_ctx,
-        "return_timestamps": True,
-    }
-    if dims.is_multilingual:
-        first = specials["<|startoftranscript|>"] + 1
-        languages = range(first, first + dims.num_languages)
-        out["lang_to_id"] = {name: number for name, number in specials.items() if number in languages}
-        out["task_to_id"] = {task: specials[f"<|{task}|>"] for task in ("transcribe", "translate")}
-    return out
-
-
-def _tokenizer(stored: dict[str, Any], specials: Mapping[str, int]) -> dict[str, Any]:
-    """The tokenizer with the timestamps, which the packages leave out."""
-    known = {token["id"] for token in stored["added_tokens"]}
-    plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    for name, number in specials.items():
-        if number not in known:
-            stored["added_tokens"].append({"id": number, "content": name, **plain, "special": True})
-    return stored

@@ -61,6 +61,31 @@ def load_audio(file: AudioSource, sr: int = SAMPLE_RATE) -> NDArray[np.float32]:
     Warns:
         AudioWarning: The file is damaged or cut short; what could be decoded is returned.
     """
+    samples: NDArray[np.float32] = _load(file, sr, mix=True)[0]
+    return samples
+
+
+def load_channels(file: AudioSource, sr: int = SAMPLE_RATE) -> NDArray[np.float32]:
+    """Reads a recording with its channels kept apart, each as :func:`load_audio` would read it alone.
+
+    Args:
+        file: A path, an open binary file, or the bytes of a file.
+        sr: Sample rate of the result in Hz.
+
+    Returns:
+        (channels, n) float32 in [-1, 1).
+
+    Raises:
+        AudioError: As :func:`load_audio`, or the number of channels changes on the way.
+
+    Warns:
+        AudioWarning: As :func:`load_audio`.
+    """
+    return _load(file, sr, mix=False)
+
+
+def _load(file: AudioSource, sr: int, mix: bool) -> NDArray[np.float32]:
+    """The channels of a recording, or one that they are mixed to: (channels, n) float32."""
     import av
 
     if isinstance(sr, bool) or not isinstance(sr, int) or sr <= 0:
@@ -71,7 +96,7 @@ def load_audio(file: AudioSource, sr: int = SAMPLE_RATE) -> NDArray[np.float32]:
             stream = container.streams.best("audio")
             if stream is None:
                 raise AudioError(f"{name}: the file has no audio stream")
-            reader = _Reader(name, sr)
+            reader = _Reader(name, sr, mix)
             samples = reader.read(container, stream)
             damage = reader.damage or _missing_end(container, stream, reader.seconds_in)
     except (av.FFmpegError, OSError) as error:
@@ -79,8 +104,8 @@ def load_audio(file: AudioSource, sr: int = SAMPLE_RATE) -> NDArray[np.float32]:
     if not samples.size:
         raise AudioError(f"{name}: no audio could be decoded" + (f" ({damage})" if damage else ""))
     if damage:
-        kept = samples.size / sr
-        warnings.warn(f"{name}: {damage}; kept the {kept:.2f} s that decode", AudioWarning, stacklevel=2)
+        kept = samples.shape[1] / sr
+        warnings.warn(f"{name}: {damage}; kept the {kept:.2f} s that decode", AudioWarning, stacklevel=3)
     return _scaled(samples)
 
 
@@ -103,8 +128,42 @@ def as_samples(audio: AudioSource | ArrayLike) -> NDArray[np.float32]:
     if array.ndim != 1:
         raise AudioError(
             f"audio must be a one-dimensional array of mono samples, not of shape {array.shape}; "
-            "average the channels first"
+            "average the channels first, or transcribe them apart with multichannel"
         )
+    return _checked(array)
+
+
+def as_channels(audio: AudioSource | ArrayLike) -> NDArray[np.float32]:
+    """Takes a recording of several channels in whatever form a caller has it.
+
+    Args:
+        audio: Something that :func:`load_channels` reads, or a (channels, n) array of 16 kHz
+            samples: floats in [-1, 1], or int16, which are scaled.
+
+    Returns:
+        (channels, n) float32, at least two channels.
+
+    Raises:
+        AudioError: There is one channel, or the array has another shape or type, or samples that
+            are no numbers.
+    """
+    if isinstance(audio, str | bytes | os.PathLike) or hasattr(audio, "read"):
+        source = cast("AudioSource", audio)
+        samples, name = load_channels(source), f"{_name(source)}: the recording"
+    else:
+        array, name = np.asarray(audio), "the array"
+        if array.ndim == 2 and array.shape[0] > array.shape[1]:
+            raise AudioError(f"channels come first, (channels, samples); the shape is {array.shape}")
+        if array.ndim > 2:
+            raise AudioError(f"audio has two dimensions, (channels, samples), not the shape {array.shape}")
+        samples = np.atleast_2d(_checked(array))
+    if len(samples) < 2:
+        raise AudioError(f"{name} has one channel; leave multichannel out to transcribe it")
+    return samples
+
+
+def _checked(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Samples as float32, if they are samples."""
     if array.dtype == np.int16:
         return _scaled(array)
     if array.dtype.kind != "f":
@@ -294,38 +353,44 @@ def _missing_end(container: InputContainer, stream: AudioStream, seconds: float)
 
 
 class _Reader:
-    """Decodes one stream to 16-bit mono.
+    """Decodes one stream to 16 bits.
 
     Attributes:
         damage: What was wrong with the file, or empty.
         seconds_in: How much audio was decoded.
     """
 
-    def __init__(self, name: str, rate: int) -> None:
+    def __init__(self, name: str, rate: int, mix: bool) -> None:
         self.damage = ""
         self.seconds_in = 0.0
         self._name = name
         self._rate = rate
+        self._mix = mix
 
     def read(self, container: InputContainer, stream: AudioStream) -> NDArray[np.int16]:
-        """Everything that can be decoded, (n,)."""
+        """Everything that can be decoded, (channels, n); one channel if they are to be mixed."""
         from av.audio.resampler import AudioResampler
 
         parts: list[NDArray[np.int16]] = []
         resampler: AudioResampler | None = None
         setup: tuple[str, str, int] | None = None
+        channels = 0
         for frame in self._frames(container, stream):
             self._refuse_non_numbers(stream, frame)
             now = (frame.format.name, frame.layout.name, frame.sample_rate)
             if resampler is None or now != setup:
                 parts += _flush(resampler)
-                resampler, setup = AudioResampler("s16", "mono", self._rate), now
+                before, channels = channels, frame.layout.nb_channels
+                if not self._mix and before not in (0, channels):
+                    raise AudioError(f"{self._name}: the number of channels changes within the recording")
+                layout = "mono" if self._mix else frame.layout
+                resampler, setup = AudioResampler("s16p", layout, self._rate), now
             self.seconds_in += frame.samples / frame.sample_rate
             # Timestamps of damaged files run backwards; the samples' order is what counts.
             frame.pts = None
-            parts += [out.to_ndarray()[0] for out in resampler.resample(frame)]
+            parts += _resampled(resampler, frame)
         parts += _flush(resampler)
-        return np.concatenate(parts) if parts else np.empty(0, np.int16)
+        return np.concatenate(parts, axis=1) if parts else np.empty((1, 0), np.int16)
 
     def _frames(self, container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
         import av
@@ -353,6 +418,8 @@ class _Reader:
 
 
 def _flush(resampler: Any) -> list[NDArray[np.int16]]:
-    if resampler is None:
-        return []
-    return [out.to_ndarray()[0] for out in resampler.resample(None)]
+    return [] if resampler is None else _resampled(resampler, None)
+
+
+def _resampled(resampler: Any, frame: AudioFrame | None) -> list[NDArray[np.int16]]:
+    return [out.to_ndarray() for out in resampler.resample(frame)]

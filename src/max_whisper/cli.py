@@ -22,12 +22,23 @@ import numpy as np
 
 import max_whisper
 from max_whisper.checkpoints import cache_folder, list_models
+from max_whisper.command.align import align_parser, read_text
 from max_whisper.command.display import Display
-from max_whisper.command.flags import FLAGS, MODEL_FLAGS, VAD_PARAMETERS, WORD_FLAGS
+from max_whisper.command.flags import (
+    FLAGS,
+    LAYOUT_FLAGS,
+    MODEL_FLAGS,
+    VAD_PARAMETERS,
+    WHISPER_LAYOUT_FLAGS,
+    WORD_FLAGS,
+    default_of,
+)
 from max_whisper.command.inputs import Recording, recordings
-from max_whisper.errors import MaxWhisperError, MaxWhisperWarning, OptionError, OutputError
+from max_whisper.errors import AudioError, MaxWhisperError, MaxWhisperWarning, OptionError, OutputError
+from max_whisper.subtitles import SubtitleLayout
+from max_whisper.transcribe.forced import AlignOptions
 from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
-from max_whisper.writers import ResultWriter, SubtitleLayout, get_writer
+from max_whisper.writers import SUBTITLES, ResultWriter, get_writer
 
 PROGRAM = "max-whisper"
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -37,6 +48,7 @@ _OTHERS = f"""\
 other commands:
   {PROGRAM} models           list the models and those that are here
   {PROGRAM} prepare MODEL    fetch and compile models ahead of their first use
+  {PROGRAM} align AUDIO TEXT find when the words of a known text are said
   {PROGRAM} compare AUDIO    transcribe with several engines and compare
   {PROGRAM} inspect AUDIO    compare with a reference stage by stage
 
@@ -120,10 +132,11 @@ class _Run:
     def __init__(self, args: dict[str, Any]) -> None:
         """Raises :class:`OptionError` for arguments that make no sense."""
         _check_word_flags(args)
+        _check_subtitle_flags(args)
         _use_english(args)
         self.display = Display(args.pop("verbose"))
         self.recordings, self.failures = recordings(args.pop("audio"))
-        self.layout = SubtitleLayout.of({name: args.pop(name) for name in WORD_FLAGS[:-1]})
+        self.layout = SubtitleLayout.of({name: args.pop(name) for name in LAYOUT_FLAGS})
         self.writer = get_writer(args.pop("output_format"), args.pop("output_dir"))
         self.model_name = args.pop("model")
         self.model_args = _model_args(args)
@@ -166,20 +179,37 @@ class _Run:
                 f"because {recording.stem_taken_by} has the same name"
             )
         with self.display.recording(recording.name):
-            events = model.events(recording.read(), options)
-            while True:
-                try:
-                    self.display.tell(next(events))
-                except StopIteration as end:
-                    result = end.value.as_dict()
-                    break
-        self.writer.write(result, recording.stem, self.layout)
+            result = self.display.follow(model.events(recording.read(), options))
+        self.writer.write(result.as_dict(), recording.stem, self.layout)
 
 
 def _check_word_flags(args: dict[str, Any]) -> None:
     for name in WORD_FLAGS:
         if args[name] and not args["word_timestamps"]:
             raise OptionError(f"--{name} requires --word_timestamps True")
+    for name, wanted in (
+        ("prepend_punctuations", "word_timestamps"),
+        ("append_punctuations", "word_timestamps"),
+        ("carry_initial_prompt", "initial_prompt"),
+        ("prompt_reset_on_temperature", "condition_on_previous_text"),
+    ):
+        if args[name] != default_of(name) and not args[wanted]:
+            _warn(f"--{name} has no effect without --{wanted}")
+    threshold = "language_detection_threshold"
+    if args[threshold] != default_of(threshold) and args["language_detection_segments"] == 1:
+        _warn(f"--{threshold} has no effect without --language_detection_segments")
+
+
+def _check_subtitle_flags(args: dict[str, Any]) -> None:
+    """Flags of whisper's that have no effect are told, as there; of this command's own, refused."""
+    chosen = args["output_format"]
+    for name in LAYOUT_FLAGS:
+        if args[name] and chosen not in (*SUBTITLES, "all"):
+            if name not in WHISPER_LAYOUT_FLAGS:
+                raise OptionError(f"--{name} is for subtitles, and --output_format {chosen} has none")
+            _warn(f"--{name} has no effect on {chosen}")
+    if args["break_at_clauses"]:
+        return
     if args["max_line_count"] and not args["max_line_width"]:
         _warn("--max_line_count has no effect without --max_line_width")
     if args["max_words_per_line"] and args["max_line_width"]:
@@ -196,10 +226,21 @@ def _vad_parameters(args: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _use_english(args: dict[str, Any]) -> None:
-    """What a model's name says of its language needs no loading."""
+    """What a model's name says of its language needs no loading.
+
+    Raises:
+        OptionError: For options that have to find a language.
+    """
     if args["model"].endswith(".en"):
         if args["language"] not in (None, "en"):
             _warn(f"{args['model']} knows English only, not {args['language']!r}: using English")
+        for name, default in (
+            ("languages", None),
+            ("multilingual", False),
+            ("language_detection_segments", 1),
+        ):
+            if args[name] != default:
+                raise OptionError(f"{args['model']} knows English only: leave --{name} out")
         args["language"] = "en"
 
 
@@ -268,6 +309,30 @@ def _prepare(arguments: list[str]) -> int:
     return OK
 
 
+def _align(arguments: list[str]) -> int:
+    parser = align_parser(PROGRAM)
+    args = vars(parser.parse_args(arguments))
+    source, audio = args.pop("text"), args.pop("audio")
+    try:
+        _check_subtitle_flags(args)
+        layout = SubtitleLayout.of({name: args.pop(name) for name in LAYOUT_FLAGS})
+        text = read_text(source, audio)
+    except OptionError as error:
+        parser.error(str(error))
+    found, failures = recordings([audio])
+    if failures or len(found) != 1:
+        raise AudioError(failures[0] if failures else f"{audio} is a directory; a text has one recording")
+    (recording,), display = found, Display(args.pop("verbose"))
+    writer = get_writer(args.pop("output_format"), args.pop("output_dir"))
+    name, model_args, options = args.pop("model"), _model_args(args), AlignOptions(**args)
+    _make_directory(writer)
+    model = _load(display, name, model_args)
+    with display.recording(recording.name):
+        result = display.follow(model.align_events(recording.read(), text, options))
+    writer.write(result.as_dict(), recording.stem, layout)
+    return OK
+
+
 def _models(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"{PROGRAM} models", description="Lists the models by name.")
     parser.add_argument("--model_dir", metavar="DIR", help="folder for downloaded models")
@@ -306,6 +371,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "transcribe": _transcribe,
     "models": _models,
     "prepare": _prepare,
+    "align": _align,
     "compare": partial(_lab, "compare"),
     "inspect": partial(_lab, "inspect"),
 }

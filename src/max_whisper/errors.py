@@ -27,6 +27,10 @@ class OptionError(MaxWhisperError, ValueError):
     """An option has a value that means nothing, or contradicts another option."""
 
 
+class AlignmentError(MaxWhisperError):
+    """A text cannot be placed in a recording, because the recording does not say it."""
+
+
 class TokenizerError(MaxWhisperError):
     """A vocabulary is missing or is not Whisper's."""
 

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Iterable, Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from max_whisper.audio import N_FRAMES, N_SAMPLES, AudioSource, as_samples, log_mel_spectrogram
+from max_whisper.audio import AudioSource
 from max_whisper.checkpoints.checkpoint import ModelDimensions
-from max_whisper.decoding.options import DecodingOptions, DecodingResult
-from max_whisper.decoding.requests import Acquire, Attend, Encode, Features, Forward, Steps
-from max_whisper.decoding.runtime import Candidates, Constraint, Runtime
-from max_whisper.decoding.window import decode_window, detect_language
-from max_whisper.errors import AudioError, DeviceError, OptionError
-from max_whisper.tokenizer import Tokenizer, Vocabulary, get_tokenizer
-from max_whisper.transcribe.engine import Engine
+from max_whisper.tokenizer import Vocabulary, language_code
+from max_whisper.transcribe.channels import Told
+from max_whisper.transcribe.forced import AlignOptions
 from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
-from max_whisper.transcribe.recording import transcribe_recording, without_speech
-from max_whisper.transcribe.segments import Event, Segment, Transcript
-from max_whisper.transcribe.speech import SpeechMap
-from max_whisper.transcribe.vad import speech_timestamps
+from max_whisper.transcribe.prepared import Prepared
+from max_whisper.transcribe.segments import Event, Language, Segment, Transcript
+from max_whisper.transcribe.transcriber import Transcriber
 from max_whisper.transcribe.verbose import reporter
-from max_whisper.transcribe.words import WordTiming, find_alignment
+from max_whisper.windows import WindowModel
 
 if TYPE_CHECKING:
     from max_whisper.checkpoints import Progress
@@ -33,10 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["ModelDimensions", "Whisper", "load_model"]
 
 Audio = AudioSource | ArrayLike
-Array = NDArray[np.float32]
 
 
-class Whisper:
+class Whisper(WindowModel):
     """A loaded model.
 
     Threads may use one model at the same time: their work then shares the decoder's passes.
@@ -48,162 +41,9 @@ class Whisper:
         alignment_heads: (layer, head) pairs whose cross-attention follows the audio.
     """
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        vocabulary: Vocabulary,
-        *,
-        device: str = "cpu",
-        alignment_heads: Sequence[tuple[int, int]] | None = None,
-    ) -> None:
-        """Takes a runtime over; nobody else may call it.
-
-        Args:
-            runtime: The model's computations.
-            vocabulary: The model's tokens.
-            device: What the runtime runs on.
-            alignment_heads: As the checkpoint says; if None, all heads of the later half of the
-                layers, as in openai-whisper.
-        """
-        self.dims = runtime.dims
-        self.device = device
-        self.vocabulary = vocabulary
-        layers, heads = self.dims.n_text_layer, self.dims.n_text_head
-        later = [(layer, head) for layer in range(layers // 2, layers) for head in range(heads)]
-        self.alignment_heads = tuple(alignment_heads or later)
-        self._engine = Engine(runtime)
-
-    @property
-    def is_multilingual(self) -> bool:
-        """Whether the model knows other languages than English."""
-        return self.dims.is_multilingual
-
-    @property
-    def num_languages(self) -> int:
-        """How many languages it knows."""
-        return self.dims.num_languages
-
-    def to(self, device: object) -> Whisper:
-        """The model itself; its device is chosen when it is loaded.
-
-        Raises:
-            DeviceError: For another device than its own.
-        """
-        if str(device) != self.device:
-            raise DeviceError(
-                f"this model runs on {self.device}; load it again to run it on another device: "
-                f"load_model(name, device={str(device)!r})"
-            )
-        return self
-
-    def tokenizer(self, language: str | None = None, task: str | None = None) -> Tokenizer:
-        """The model's tokenizer for a language and a task."""
-        return get_tokenizer(
-            self.is_multilingual,
-            num_languages=self.num_languages,
-            language=language,
-            task=task,
-            vocabulary=self.vocabulary,
-        )
-
-    def embed_audio(self, mel: ArrayLike) -> Array:
-        """Encodes log-mel windows.
-
-        Args:
-            mel: (n_mels, 3000), or (n, n_mels, 3000).
-
-        Returns:
-            (n_audio_ctx, n_audio_state) float32, or n of them.
-        """
-
-        def work(one: Array) -> Steps[Array]:
-            window = yield self._heard(one)
-            features: Array = yield Features(window)
-            return features
-
-        return _like(mel, self._engine.run_all([work(one) for one in _windows(mel)]))
-
-    def logits(self, tokens: ArrayLike, audio_features: ArrayLike) -> Array:
-        """The logits after every token of some sequences.
-
-        Args:
-            tokens: (n, m) ids.
-            audio_features: (n, n_audio_ctx, n_audio_state), or one for all n.
-
-        Returns:
-            (n, m, n_vocab) float32.
-
-        Raises:
-            OptionError: For ids that the vocabulary lacks, or more tokens than the text context.
-        """
-        ids = np.asarray(tokens)
-        features = _windows(audio_features)
-        if ids.ndim != 2 or ids.shape[1] > self.dims.n_text_ctx or len(features) not in (1, len(ids)):
-            raise OptionError(
-                f"tokens of shape {ids.shape} don't go with {len(features)} encoded windows and a "
-                f"context of {self.dims.n_text_ctx}"
-            )
-        if ids.size and not 0 <= ids.min() <= ids.max() < self.dims.n_vocab:
-            raise OptionError(f"there are token ids outside 0 to {self.dims.n_vocab - 1}")
-        works = [self._logits(row.tolist(), features[i % len(features)]) for i, row in enumerate(ids)]
-        return np.stack(self._engine.run_all(works))
-
-    def __call__(self, mel: ArrayLike, tokens: ArrayLike) -> Array:
-        """Logits over log-mel windows, see :meth:`embed_audio` and :meth:`logits`."""
-        return self.logits(tokens, self.embed_audio(mel))
-
-    def detect_language(self, mel: ArrayLike, tokenizer: Tokenizer | None = None) -> tuple[Any, Any]:
-        """Tells what language is spoken.
-
-        Args:
-            mel: A log-mel window or encoder output, or several.
-            tokenizer: One of this model's; made if not given.
-
-        Returns:
-            The language's token, and a dict of probabilities by language code; an array and a
-            list of these for several.
-
-        Raises:
-            OptionError: For an English-only model.
-        """
-        tokens = tokenizer or self.tokenizer()
-
-        def work(one: Array) -> Steps[tuple[int, dict[str, float]]]:
-            window = yield self._heard(one)
-            return (yield from detect_language(window, tokens))
-
-        found = self._engine.run_all([work(one) for one in _windows(mel)])
-        ids = np.array([token for token, _ in found])
-        return (ids[0], found[0][1]) if np.ndim(mel) == 2 else (ids, [probs for _, probs in found])
-
-    def decode(
-        self, mel: ArrayLike, options: DecodingOptions | None = None, **changes: Any
-    ) -> DecodingResult | list[DecodingResult]:
-        """Decodes 30-second windows.
-
-        Args:
-            mel: A log-mel window (n_mels, 3000) or encoder output (n_audio_ctx, n_audio_state), or
-                several of them: these are decoded side by side.
-            options: How.
-            changes: Options to set in place of those.
-
-        Returns:
-            The result, or a list of results for several windows.
-
-        Raises:
-            OptionError: For options that make no sense.
-        """
-        options = replace(options or DecodingOptions(), **changes)
-        task = "transcribe" if options.task == "lang_id" else options.task
-        tokenizer = self.tokenizer(options.language, task)
-
-        def work(one: Array) -> Steps[DecodingResult]:
-            window = yield self._heard(one)
-            result = yield from decode_window(window, options, tokenizer, self.dims)
-            return replace(result, audio_features=(yield Features(window)))
-
-        results = self._engine.run_all([work(one) for one in _windows(mel)], options.group_size)
-        return results[0] if np.ndim(mel) == 2 else results
+    @cached_property
+    def _transcriber(self) -> Transcriber:
+        return Transcriber(self._engine, self.dims, self.tokenizer, self.alignment_heads)
 
     def transcribe(self, audio: Audio, *, verbose: bool | None = None, **options: Any) -> dict[str, Any]:
         """Transcribes a recording, with openai-whisper's arguments and result.
@@ -220,13 +60,7 @@ class Whisper:
             AudioError: The recording can't be read.
             OptionError: For options that make no sense.
         """
-        with reporter(verbose) as tell:
-            events = self.events(audio, transcribe_options(**options))
-            while True:
-                try:
-                    tell(next(events))
-                except StopIteration as end:
-                    return cast(Transcript, end.value).as_dict()
+        return _told(self.events(audio, transcribe_options(**options)), verbose)
 
     def stream(self, audio: Audio, **options: Any) -> Iterator[Segment]:
         """Yields the segments of a recording as they are decoded; arguments as :meth:`transcribe`'s."""
@@ -235,15 +69,22 @@ class Whisper:
                 yield event
 
     def events(
-        self, audio: Audio, options: TranscribeOptions | None = None
+        self, audio: Audio | Prepared, options: TranscribeOptions | None = None
     ) -> Generator[Event, None, Transcript]:
-        """Yields all that a transcription tells on its way, and returns the transcript."""
-        work = self._recording(audio, options or TranscribeOptions())
-        return self._engine.events(work, (options or TranscribeOptions()).rows)
+        """Yields all that a transcription tells on its way, and returns the transcript.
+
+        With :attr:`TranscribeOptions.multichannel`, the recording's channels are transcribed side by
+        side; what they tell comes in order of time.
+
+        Args:
+            audio: A file or samples, or what :meth:`prepare` made of them.
+            options: How.
+        """
+        return self._transcriber.events(audio, options or TranscribeOptions())
 
     def events_of_many(
         self, recordings: Iterable[Audio], options: TranscribeOptions | None = None, *, at_once: int = 8
-    ) -> Iterator[tuple[int, Event | Transcript | Exception]]:
+    ) -> Told:
         """Transcribes many recordings side by side: each pass of the decoder serves several.
 
         Each gets what it would get alone.
@@ -251,70 +92,74 @@ class Whisper:
         Args:
             recordings: Files or samples; each is read when its turn comes.
             options: How, for all of them.
-            at_once: How many are on their way at the same time.
+            at_once: How many are on their way at the same time; with
+                :attr:`TranscribeOptions.multichannel`, how many channels. With
+                :attr:`TranscribeOptions.batch_size`, that is how many pieces of all of them are.
 
         Yields:
             (number of the recording, event); the last of each number is its transcript, or the
             exception that ended it. Other recordings go on.
         """
-        chosen = options or TranscribeOptions()
-        starts = (self._start(audio, chosen) for audio in recordings)
-        return self._engine.events_of_many(starts, chosen.rows, at_once)
+        return self._transcriber.events_of_many(recordings, options or TranscribeOptions(), at_once)
 
-    def align(
-        self, mel: ArrayLike, text_tokens: Sequence[int], tokenizer: Tokenizer, frames: int = N_FRAMES
-    ) -> list[WordTiming]:
-        """Finds when the words of a text are said in a window.
+    def prepare(self, audio: Audio, options: TranscribeOptions | None = None) -> Prepared:
+        """Reads a recording, finds its speech if options say so, and makes its log-mel.
 
         Args:
-            mel: A log-mel window or encoder output.
-            text_tokens: The text, without timestamps.
-            tokenizer: One of this model's.
-            frames: How many of the window's 3000 frames hold speech.
+            audio: A file or samples.
+            options: Those that it will be transcribed with.
+
+        Raises:
+            OptionError: Its channels are speakers: they are prepared one by one.
         """
-        (one,) = _windows(mel)
+        return self._transcriber.prepare(audio, options or TranscribeOptions())
 
-        def work() -> Steps[list[WordTiming]]:
-            window = yield self._heard(one)
-            return (yield from find_alignment(window, frames, text_tokens, tokenizer, self.alignment_heads))
+    def spoken_language(self, audio: Audio | Prepared, options: TranscribeOptions | None = None) -> Language:
+        """Tells what language a recording is in; options have how many windows are asked.
 
-        return self._engine.run(work())
+        Raises:
+            OptionError: For an English-only model, or a recording in which nobody speaks.
+        """
+        chosen = options or TranscribeOptions()
+        return self._transcriber.spoken_language(self._transcriber.prepare(audio, chosen), chosen)
 
-    def _start(
-        self, audio: Audio, options: TranscribeOptions
-    ) -> Callable[[], Generator[Any, Any, Transcript]]:
-        return lambda: self._recording(audio, options)
+    def align(
+        self,
+        audio: Audio,
+        text: str,
+        *,
+        language: str | None = None,
+        original_split: bool = False,
+        token_logprobs: bool = False,
+        verbose: bool | None = None,
+    ) -> dict[str, Any]:
+        """Finds when the words of a known text are said in a recording, however long it is.
 
-    def _recording(self, audio: Audio, options: TranscribeOptions) -> Generator[Any, Any, Transcript]:
-        heard, speech = audio, None
-        if options.vad is not None:
-            samples = as_samples(audio)
-            spans = speech_timestamps(samples, options.vad)
-            speech = SpeechMap(spans, len(samples), options.vad.padding)
-            if not spans:
-                return without_speech(options, None if self.is_multilingual else "en", speech.frames)
-            heard = speech.collect(samples)
-        mel = log_mel_spectrogram(heard, self.dims.n_mels, padding=N_SAMPLES)
-        return transcribe_recording(mel, self.dims, self.tokenizer, options, self.alignment_heads, speech)
+        Args:
+            audio: A file, or 16 kHz mono samples; see :func:`max_whisper.load_audio`.
+            text: All that is said, and nothing else; white space of any kind separates words.
+            language: Code or name of the language; detected where it is not given.
+            original_split: Whether segments are the lines of the text; otherwise they are sentences.
+            token_logprobs: Whether each segment tells the log-probabilities of its tokens.
+            verbose: As for :meth:`transcribe`.
 
-    def _heard(self, one: Array) -> Encode | Attend:
-        """The request that makes a window of a log-mel or of encoder output."""
-        mel, features = (self.dims.n_mels, N_FRAMES), (self.dims.n_audio_ctx, self.dims.n_audio_state)
-        if one.shape == features:
-            return Attend(one)
-        if one.shape == mel:
-            return Encode(one)
-        raise AudioError(
-            f"a window of shape {one.shape} is neither log-mel {mel} nor encoder output {features}"
-        )
+        Returns:
+            What :meth:`transcribe` returns, with ``words`` in each segment.
 
-    def _logits(self, tokens: list[int], features: Array) -> Steps[Array]:
-        window = yield self._heard(features)
-        (row,) = yield Acquire(1)
-        count = len(tokens)
-        free = [Constraint()] * count
-        found: Candidates = yield Forward(tokens, [row] * count, range(count), window, range(count), free)
-        return found.logits()
+        Raises:
+            AlignmentError: The recording does not say all of the text.
+            AudioError: The recording can't be read.
+            OptionError: The text is empty, or the model doesn't know the language.
+        """
+        code = None if language is None else language_code(language)
+        options = AlignOptions(code, original_split, token_logprobs)
+        return _told(self.align_events(audio, text, options), verbose)
+
+    def align_events(
+        self, audio: Audio, text: str, options: AlignOptions | None = None
+    ) -> Generator[Event, None, Transcript]:
+        """Yields all that an alignment tells on its way, and returns the aligned text."""
+        return self._transcriber.align_events(audio, text, options or AlignOptions())
 
 
 def load_model(
@@ -370,15 +215,11 @@ def load_model(
     )
 
 
-def _windows(given: ArrayLike) -> list[Array]:
-    """One window or several, as a list of contiguous float32 arrays."""
-    array = np.asarray(given, np.float32)
-    if array.ndim == 2:
-        array = array[None]
-    if array.ndim != 3:
-        raise AudioError(f"a window has two dimensions, several have three; the shape is {array.shape}")
-    return [np.ascontiguousarray(one) for one in array]
-
-
-def _like(given: ArrayLike, results: list[Array]) -> Array:
-    return results[0] if np.ndim(given) == 2 else np.stack(results)
+def _told(events: Generator[Event, None, Transcript], verbose: bool | None) -> dict[str, Any]:
+    """Shows what events tell, and returns the transcript that they end with."""
+    with reporter(verbose) as tell:
+        while True:
+            try:
+                tell(next(events))
+            except StopIteration as end:
+                return cast(Transcript, end.value).as_dict()

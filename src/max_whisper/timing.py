@@ -35,8 +35,8 @@ dtw_cuda = dtw
 def find_alignment(
     model: Whisper, tokenizer: Tokenizer, text_tokens: Sequence[int], mel: ArrayLike, num_frames: int
 ) -> list[WordTiming]:
-    """When the words of a text are said: see :meth:`max_whisper.Whisper.align`."""
-    return model.align(mel, text_tokens, tokenizer, num_frames)
+    """When the words of a text are said: see :meth:`max_whisper.Whisper.align_window`."""
+    return model.align_window(mel, text_tokens, tokenizer, num_frames)
 
 
 def add_word_timestamps(

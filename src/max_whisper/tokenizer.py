@@ -311,15 +311,20 @@ class Tokenizer:
         """
         return self.vocabulary.non_speech_tokens
 
+    @property
+    def writes_spaces(self) -> bool:
+        """Whether the language puts spaces between words."""
+        return self.language not in _WITHOUT_SPACES
+
     def split_to_word_tokens(self, tokens: Sequence[int]) -> tuple[list[str], list[list[int]]]:
         """Cuts tokens into words: at spaces, or at characters in languages that write none.
 
         Returns:
             The words and the tokens of each.
         """
-        if self.language in _WITHOUT_SPACES:
-            return self.split_tokens_on_unicode(tokens)
-        return self.split_tokens_on_spaces(tokens)
+        if self.writes_spaces:
+            return self.split_tokens_on_spaces(tokens)
+        return self.split_tokens_on_unicode(tokens)
 
     def split_tokens_on_unicode(self, tokens: Sequence[int]) -> tuple[list[str], list[list[int]]]:
         """Cuts tokens wherever those so far are whole characters.

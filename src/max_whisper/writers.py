@@ -1,59 +1,26 @@
 """Transcripts as files: plain text, subtitles, tables, JSON; the same bytes as openai-whisper's.
 
 A result is a mapping as :meth:`max_whisper.Whisper.transcribe` returns it. Each format is a
-function from a result to the text of the file; the file appears under its name only when it is
-complete.
+function to the text of the file, from a result or from its subtitles; the file appears under its
+name only when it is complete.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from max_whisper.errors import OptionError, OutputError
+from max_whisper.errors import MaxWhisperWarning, OptionError, OutputError
+from max_whisper.subtitles import Cue, SubtitleLayout, highlighted, labelled, missed_limits, subtitle_cues
+from max_whisper.subtitles.ass import to_ass
 
 Result = Mapping[str, Any]
-Word = Mapping[str, Any]
-Cue = tuple[str, str, str]  # start, end, text
-
-_LONG_PAUSE = 3.0  # seconds of silence after which a subtitle that fills lines freely is ended
-_UNLIMITED = 1000  # openai-whisper's stand-in for "no limit"
-
-
-@dataclass(frozen=True)
-class SubtitleLayout:
-    """How words are set in subtitles; has no effect on a result without word times.
-
-    Attributes:
-        max_line_width: Characters a line.
-        max_line_count: Lines a subtitle. With a width as well, subtitles run on over the ends of
-            segments; otherwise each segment starts a new one.
-        max_words_per_line: Words a subtitle, where ``max_line_width`` is not given.
-        highlight_words: One cue a word, which is underlined in it.
-    """
-
-    max_line_width: int | None = None
-    max_line_count: int | None = None
-    max_words_per_line: int | None = None
-    highlight_words: bool = False
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> SubtitleLayout:
-        """The layout in a mapping of options; others are left alone, 0 counts as no limit.
-
-        Raises:
-            OptionError: A limit is negative.
-        """
-        chosen = {field.name: options[field.name] for field in fields(cls) if options.get(field.name)}
-        for name, value in chosen.items():
-            if value < 0:
-                raise OptionError(f"{name} cannot be negative, and is {value}")
-        return cls(**chosen)
 
 
 def format_timestamp(seconds: float, always_include_hours: bool = False, decimal_marker: str = ".") -> str:
@@ -71,44 +38,67 @@ def format_timestamp(seconds: float, always_include_hours: bool = False, decimal
     return f"{hours:02d}:{clock}" if hours or always_include_hours else clock
 
 
-def to_txt(result: Result, layout: SubtitleLayout) -> str:
+def to_txt(result: Result) -> str:
     """One line a segment."""
-    return "".join(f"{segment['text'].strip()}\n" for segment in result["segments"])
+    return "".join(f"{_said(segment)}\n" for segment in result["segments"])
 
 
-def to_vtt(result: Result, layout: SubtitleLayout) -> str:
-    """WebVTT subtitles."""
-    cues = _cues(result, layout, format_timestamp)
-    return "WEBVTT\n\n" + "".join(f"{start} --> {end}\n{text}\n\n" for start, end, text in cues)
+def to_tsv(result: Result) -> str:
+    """A table of start and end in whole milliseconds, and text; of speakers, if there are any."""
+    segments = result["segments"]
+    spoken = any("speaker" in segment for segment in segments)
+    rows = [["start", "end", "speaker", "text"]]
+    for segment in segments:
+        times = (str(round(1000 * segment[key])) for key in ("start", "end"))
+        speaker = segment.get("speaker", "").replace("\t", " ")
+        rows.append([*times, speaker, segment["text"].strip().replace("\t", " ")])
+    kept = rows if spoken else [row[:2] + row[3:] for row in rows]
+    return "".join("\t".join(row) + "\n" for row in kept)
 
 
-def to_srt(result: Result, layout: SubtitleLayout) -> str:
-    """SubRip subtitles."""
-    cues = _cues(result, layout, lambda seconds: format_timestamp(seconds, True, ","))
-    return "".join(f"{n}\n{start} --> {end}\n{text}\n\n" for n, (start, end, text) in enumerate(cues, 1))
-
-
-def to_tsv(result: Result, layout: SubtitleLayout) -> str:
-    """A table of start and end in whole milliseconds, and text."""
-    rows = ["start\tend\ttext\n"]
-    for segment in result["segments"]:
-        text = segment["text"].strip().replace("\t", " ")
-        rows.append(f"{round(1000 * segment['start'])}\t{round(1000 * segment['end'])}\t{text}\n")
-    return "".join(rows)
-
-
-def to_json(result: Result, layout: SubtitleLayout) -> str:
+def to_json(result: Result) -> str:
     """The whole result."""
     return json.dumps(result)
 
 
-FORMATS: dict[str, Callable[[Result, SubtitleLayout], str]] = {
-    "txt": to_txt,
-    "vtt": to_vtt,
-    "srt": to_srt,
-    "tsv": to_tsv,
-    "json": to_json,
-}
+def to_vtt(cues: Sequence[Cue]) -> str:
+    """WebVTT subtitles."""
+    blocks = ["WEBVTT\n\n"]
+    for cue in cues:
+        # A name may have what would be a tag; the text stays as openai-whisper leaves it.
+        voice = "" if cue.speaker is None else f"<v {html.escape(cue.speaker, quote=False)}>"
+        times = f"{format_timestamp(cue.start)} --> {format_timestamp(cue.end)}"
+        blocks.append(f"{times}\n{voice}{html.escape(cue.label, quote=False)}{_shown(cue)}\n\n")
+    return "".join(blocks)
+
+
+def to_srt(cues: Sequence[Cue]) -> str:
+    """SubRip subtitles."""
+    blocks = []
+    for number, cue in enumerate(cues, 1):
+        start, end = (format_timestamp(seconds, True, ",") for seconds in (cue.start, cue.end))
+        blocks.append(f"{number}\n{start} --> {end}\n{cue.label}{_shown(cue)}\n\n")
+    return "".join(blocks)
+
+
+def _said(segment: Mapping[str, Any]) -> str:
+    return labelled(segment.get("speaker"), segment["text"].strip())
+
+
+def _shown(cue: Cue) -> str:
+    """A subtitle's text without its speaker, the marked word underlined."""
+    texts = [word["word"] for word in cue.words]
+    if cue.marked is not None:
+        texts[cue.marked] = re.sub(r"^(\s*)(.*)$", r"\1<u>\2</u>", texts[cue.marked])
+    return "".join(texts) or cue.plain
+
+
+TEXTS: dict[str, Callable[[Result], str]] = {"txt": to_txt, "tsv": to_tsv, "json": to_json}
+SUBTITLES: dict[str, Callable[[Sequence[Cue]], str]] = {"vtt": to_vtt, "srt": to_srt, "ass": to_ass}
+
+#: What "all" stands for: openai-whisper's formats, in its order.
+ALL = ("txt", "vtt", "srt", "tsv", "json")
+FORMATS = (*ALL, "ass")
 
 
 class ResultWriter:
@@ -145,20 +135,41 @@ class ResultWriter:
         self.write(result, Path(audio_path).stem, layout)
 
     def write(self, result: Result, stem: str, layout: SubtitleLayout) -> None:
-        """Writes one result to files of the given name, whatever the recording is called."""
+        """Writes one result to files of the given name, whatever the recording is called.
+
+        Raises:
+            OptionError: The layout is for subtitles, and there are none among the formats, or it
+                needs the times of words, and the result has none.
+            OutputError: A file cannot be written.
+
+        Warns:
+            MaxWhisperWarning: Some subtitles cannot keep to the layout's limits; they are written.
+        """
+        has_subtitles = not SUBTITLES.keys().isdisjoint(self.formats)
+        if layout.needs_words and not has_subtitles:
+            raise OptionError(
+                f"clauses and times of subtitles have no effect on {', '.join(self.formats)}; "
+                f"the formats with subtitles are {', '.join(SUBTITLES)}"
+            )
+        cues = subtitle_cues(result, layout) if has_subtitles else []
+        for miss in missed_limits(cues, layout):
+            warnings.warn(f"{stem}: {miss}", MaxWhisperWarning, stacklevel=2)
+        if layout.highlight_words:
+            cues = highlighted(cues)
         for name in self.formats:
-            write_text(self.output_dir / f"{stem}.{name}", FORMATS[name](result, layout))
+            text = SUBTITLES[name](cues) if name in SUBTITLES else TEXTS[name](result)
+            write_text(self.output_dir / f"{stem}.{name}", text)
 
 
 def get_writer(output_format: str, output_dir: str | os.PathLike[str]) -> ResultWriter:
-    """The writer of one format, or of ``all``.
+    """The writer of one format, or of ``all``: the five that openai-whisper has.
 
     Raises:
         OptionError: There is no such format.
     """
     if output_format != "all" and output_format not in FORMATS:
         raise OptionError(f"unknown output format {output_format!r}; choose from {', '.join(FORMATS)}, all")
-    return ResultWriter(list(FORMATS) if output_format == "all" else [output_format], output_dir)
+    return ResultWriter(ALL if output_format == "all" else [output_format], output_dir)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -178,73 +189,3 @@ def write_text(path: Path, text: str) -> None:
             raise
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _cues(result: Result, layout: SubtitleLayout, clock: Callable[[float], str]) -> Iterator[Cue]:
-    segments = result["segments"]
-    if not segments or "words" not in segments[0]:
-        for segment in segments:
-            # "-->" between the times is what marks a cue
-            text = segment["text"].strip().replace("-->", "->")
-            yield clock(segment["start"]), clock(segment["end"]), text
-        return
-    for words in _subtitles(segments, layout):
-        if layout.highlight_words:
-            yield from _highlighted(words, clock)
-        else:
-            text = "".join(word["word"] for word in words)
-            yield clock(words[0]["start"]), clock(words[-1]["end"]), text
-
-
-def _subtitles(segments: Sequence[Mapping[str, Any]], layout: SubtitleLayout) -> Iterator[list[Word]]:
-    """Sets words in lines and subtitles: a list of words each, line breaks in front of some."""
-    by_segment = layout.max_line_count is None or layout.max_line_width is None
-    width = layout.max_line_width or _UNLIMITED
-    subtitle: list[Word] = []
-    used, lines = 0, 1
-    previous = _first_start(segments)
-    for word, opens_group in _grouped(segments, layout.max_words_per_line or _UNLIMITED):
-        text = word["word"]
-        pause = not by_segment and word["start"] - previous > _LONG_PAUSE
-        breaks = by_segment and opens_group and bool(subtitle)
-        if used and used + len(text) <= width and not pause and not breaks:
-            used += len(text)
-        else:
-            text = text.strip()
-            full = layout.max_line_count is not None and (pause or lines >= layout.max_line_count)
-            if breaks or (subtitle and full):
-                yield subtitle
-                subtitle, lines = [], 1
-            elif used:
-                lines += 1
-                text = "\n" + text
-            used = len(text.strip())
-        subtitle.append({**word, "word": text})
-        previous = word["start"]
-    if subtitle:
-        yield subtitle
-
-
-def _first_start(segments: Sequence[Mapping[str, Any]]) -> float:
-    starts = (word["start"] for segment in segments for word in segment["words"])
-    return float(next(starts, segments[0]["start"]))
-
-
-def _grouped(segments: Sequence[Mapping[str, Any]], size: int) -> Iterator[tuple[Word, bool]]:
-    """All words, and whether each is the first of a group of ``size`` in its segment."""
-    for segment in segments:
-        for index, word in enumerate(segment["words"]):
-            yield word, index % size == 0
-
-
-def _highlighted(words: Sequence[Word], clock: Callable[[float], str]) -> Iterator[Cue]:
-    """One cue a word with that word underlined, and plain ones for the time between."""
-    texts = [word["word"] for word in words]
-    shown = clock(words[0]["start"])
-    for index, word in enumerate(words):
-        start, end = clock(word["start"]), clock(word["end"])
-        if start != shown:
-            yield shown, start, "".join(texts)
-        marked = re.sub(r"^(\s*)(.*)$", r"\1<u>\2</u>", texts[index])
-        yield start, end, "".join([*texts[:index], marked, *texts[index + 1 :]])
-        shown = end

@@ -75,7 +75,10 @@ class TinyTokenizer:
         assert self.language is not None
         return IDS[self.language]
 
-    def encode(self, text: str) -> list[int]:
+    writes_spaces = True
+
+    def encode(self, text: str, **options: object) -> list[int]:
+        assert options in ({}, {"disallowed_special": ()})
         return [TEXT.index(c) for c in text.lower() if c in TEXT]
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -21,12 +21,14 @@ ALLOWED = {
     "tokenizer": {"errors", "checkpoints"},
     "checkpoints": {"errors"},
     "normalizers": {"errors"},
-    "writers": {"errors"},
+    "subtitles": {"errors"},
+    "writers": {"errors", "subtitles"},
     "decoding": {"errors", "checkpoints", "tokenizer"},
     "graph": {"errors", "checkpoints", "decoding"},
     "transcribe": {"errors", "checkpoints", "tokenizer", "audio", "decoding", "writers"},
     "timing": {"transcribe"},
-    "model": {"errors", "checkpoints", "tokenizer", "audio", "decoding", "transcribe", "graph"},
+    "windows": {"errors", "tokenizer", "audio", "decoding", "transcribe"},
+    "model": {"errors", "checkpoints", "tokenizer", "audio", "transcribe", "graph", "windows"},
 }
 # openai-whisper has functions there that take a model; they name its class for type checkers alone.
 MODEL_FACADES = {"max_whisper.decoding", "max_whisper.transcribe", "max_whisper.timing"}

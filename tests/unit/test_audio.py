@@ -233,6 +233,63 @@ def test_arrays_that_are_no_audio(array: Any, reason: str) -> None:
         audio.as_samples(array)
 
 
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_a_channel_is_what_a_file_of_it_alone_would_be(rate: int, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(-9000, 9000, (rate, 3)).astype(np.int16)
+    both = audio.load_channels(write_wav(tmp_path / "both.wav", noise, rate))
+    assert both.shape == (3, 16000) and both.dtype == np.float32
+    for number, channel in enumerate(both):
+        alone = write_wav(tmp_path / f"{number}.wav", noise[:, number : number + 1], rate)
+        assert (audio.load_audio(alone) == channel).all()
+    assert (audio.as_channels((tmp_path / "both.wav").read_bytes()) == both).all()
+
+
+def test_channels_of_arrays() -> None:
+    samples = np.array([[0, 16384, -16384], [1, 2, 3]], np.int16)
+    assert audio.as_channels(samples)[0].tolist() == [0, 0.5, -0.5]
+    assert audio.as_channels(samples / 32768)[0].tolist() == [0, 0.5, -0.5]
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.zeros(100), "has one channel; leave multichannel out"),
+        (np.zeros((1, 100)), "has one channel"),
+        (np.zeros((100, 2)), "channels come first"),
+        (np.zeros((2, 2, 100)), "two dimensions"),
+        (np.full((2, 100), np.nan), "200 of 200 audio samples are NaN"),
+        (np.zeros((2, 100), np.int64), "int64"),
+    ],
+)
+def test_arrays_that_are_no_channels(array: Any, reason: str) -> None:
+    with pytest.raises(AudioError, match=reason):
+        audio.as_channels(array)
+
+
+def test_a_recording_of_one_channel_has_none_to_part() -> None:
+    with pytest.raises(AudioError, match=r"jfk\.flac: the recording has one channel"):
+        audio.as_channels(JFK)
+
+
+def test_channels_that_change_their_number(tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "changing.aac"  # raw frames, which can follow each other
+    parts = []
+    for layout, channels in (("stereo", 2), ("mono", 1)):
+        with av.open(str(tmp_path / "part.aac"), "w", format="adts") as container:
+            stream = container.add_stream("aac", rate=16000, layout=layout)
+            frame = av.AudioFrame.from_ndarray(
+                np.zeros((channels, 1024), np.float32), format="fltp", layout=layout
+            )
+            frame.sample_rate = 16000
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+        parts.append((tmp_path / "part.aac").read_bytes())
+    path.write_bytes(b"".join(parts))
+    with pytest.raises(AudioError, match="the number of channels changes"):
+        audio.load_channels(path)
+
+
 def test_pad_or_trim() -> None:
     array = np.arange(12).reshape(3, 4)
     assert (audio.pad_or_trim(array, 2) == array[:, :2]).all()

@@ -18,9 +18,10 @@ import pytest
 import max_whisper
 from max_whisper import cli
 from max_whisper.audio import as_samples
-from max_whisper.command import flags
+from max_whisper.command import align, flags
 from max_whisper.command.inputs import recordings
-from max_whisper.errors import CheckpointError
+from max_whisper.errors import AlignmentError, CheckpointError
+from max_whisper.transcribe.forced import AlignOptions
 from max_whisper.transcribe.options import TranscribeOptions
 from max_whisper.transcribe.segments import Event, Language, Progress, Segment, Transcript, Word
 
@@ -36,6 +37,7 @@ class FakeModel:
         self.loaded: dict[str, Any] = {}
         self.options: list[TranscribeOptions] = []
         self.fail: BaseException | None = None
+        self.aligned: tuple[int, str, AlignOptions] | None = None
 
     def load(self, name: str, **arguments: Any) -> FakeModel:
         self.loaded = {"name": name, **arguments}
@@ -57,6 +59,19 @@ class FakeModel:
         yield segment
         yield Progress(100, 100)
         return Transcript(segment.text, (segment,), options.decoding.language or "de")
+
+    def align_events(
+        self, audio: Any, text: str, options: AlignOptions
+    ) -> Generator[Event, None, Transcript]:
+        if self.fail is not None:
+            raise self.fail
+        self.aligned = as_samples(audio).size, text, options
+        words = (Word(" to", 0.0, 0.5, 0.9), Word(" be", 0.5, 1.0, 0.9))
+        segment = Segment(
+            *(0, 0, 0.0, 1.0, " to be", (1, 2), 0.0, -0.5, 1.0, 0.1), words, token_logprobs=(-0.1, -0.2)
+        )
+        yield segment
+        return Transcript(segment.text, (segment,), "en")
 
 
 @pytest.fixture
@@ -126,6 +141,23 @@ def test_every_flag_arrives(model: FakeModel) -> None:
     assert not options.condition_on_previous_text
     assert options.clips == (1, 2)
     assert [path.name for path in Path("out").iterdir()] == ["jfk.json"]
+
+
+def test_flags_of_batches_names_and_languages_arrive(model: FakeModel) -> None:
+    given = (
+        "--batch_size 4 --chunk_length 60 --hotwords Names --prefix So --languages German,fr "
+        "--language_detection_segments 3 --language_detection_threshold None "
+        "--prompt_reset_on_temperature 0.3 --repetition_penalty 1.5 --no_repeat_ngram_size 3"
+    )
+    assert cli.main([str(JFK), *given.split(), "-f", "txt"]) == 0
+    options = model.options[0]
+    assert (options.batch_size, options.chunk_length) == (4, 60)
+    assert (options.hotwords, options.prefix, options.prompt_reset_on_temperature) == ("Names", "So", 0.3)
+    detection = options.detection
+    assert (detection.languages, detection.segments, detection.threshold) == (("de", "fr"), 3, None)
+    assert (options.decoding.repetition_penalty, options.decoding.no_repeat_ngram_size) == (1.5, 3)
+    assert cli.main([str(JFK), "--multilingual", "True", "-f", "txt"]) == 0
+    assert model.options[1].multilingual and model.options[1].batch_size is None
 
 
 def test_words(model: FakeModel, capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,6 +267,11 @@ def test_damaged_recording_gives_a_warning(model: FakeModel, capsys: pytest.Capt
         (["a.wav", "--highlight_words", "True"], "--highlight_words requires --word_timestamps True"),
         (["a.wav", "--max_line_width", "40"], "--max_line_width requires --word_timestamps True"),
         (["a.wav", "--hallucination_silence_threshold", "2"], "requires --word_timestamps True"),
+        (["a.wav", "--chunk_length", "20"], "needs batch_size"),
+        (["a.wav", "--batch_size", "0"], "batch_size is 0"),
+        (["a.wav", "--model", "tiny.en", "--multilingual", "True"], "leave --multilingual out"),
+        (["a.wav", "--model", "tiny.en", "--languages", "de"], "leave --languages out"),
+        (["a.wav", "--language", "de", "--multilingual", "True"], "leave language out"),
         (["prepare"], "MODEL"),
         (["models", "extra"], "extra"),
     ],
@@ -429,7 +466,9 @@ def test_precisions_are_the_graphs() -> None:
 
 def test_documented_flags_are_the_commands() -> None:
     page = (ROOT / "docs" / "cli.md").read_text("utf-8")
-    assert page.partition("## Flags\n\n")[2] == flags.reference(), "run scripts/write_cli_reference.py"
+    assert page.partition("## Flags\n\n")[2] == flags.reference() + align.own_flags(), (
+        "run scripts/write_cli_reference.py"
+    )
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -473,3 +512,60 @@ def test_output_on_a_full_disk() -> None:
 def test_the_lab_answers_to_its_names(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, "nosuch.flac"]) == 2
     assert "nosuch.flac" in capsys.readouterr().err
+
+
+def test_align_writes_every_format(model: FakeModel, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("said.txt").write_bytes(b"\xef\xbb\xbfto\nbe")
+    assert cli.main(["align", str(JFK), "said.txt", "--max_words_per_line", "1", "-o", "out"]) == 0
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("[00:00.000 --> 00:01.000]  to be\n", "")
+    assert model.aligned == (176000, "to\nbe", AlignOptions())
+    assert model.loaded["name"] == "base"
+    assert sorted(path.suffix[1:] for path in Path("out").iterdir()) == ["json", "srt", "tsv", "txt", "vtt"]
+    assert Path("out/jfk.srt").read_text() == (
+        "1\n00:00:00,000 --> 00:00:00,500\nto\n\n2\n00:00:00,500 --> 00:00:01,000\nbe\n\n"
+    )
+    assert json.loads(Path("out/jfk.json").read_text())["segments"][0]["token_logprobs"] == [-0.1, -0.2]
+
+
+def test_every_flag_of_align_arrives(model: FakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(b"to be")))
+    given = (
+        "--model tiny --model_dir m --device cpu --precision int8 --threads 3 -f txt --verbose False "
+        "--language English --original_split True --token_logprobs True --prepend_punctuations ( "
+        "--append_punctuations ) --highlight_words True --max_line_width 9 --max_line_count 2"
+    )
+    assert cli.main(["align", str(JFK), "-", *given.split()]) == 0
+    assert model.aligned == (176000, "to be", AlignOptions("en", True, True, "(", ")"))
+    assert (model.loaded["name"], model.loaded["precision"], model.loaded["threads"]) == ("tiny", "int8", 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        ([str(JFK), "missing.txt"], 2, "cannot read the text missing.txt: No such file or directory"),
+        (["-", "-"], 2, "cannot both come from standard input"),
+        ([str(JFK), "latin.txt"], 1, "latin.txt is no UTF-8 text"),
+        (["missing.flac", "said.txt"], 1, "missing.flac: no such file"),
+        (["folder", "said.txt"], 1, "folder is a directory; a text has one recording"),
+        ([str(JFK), "said.txt", "--language", "Klingon"], 2, "unsupported language 'klingon'"),
+        ([str(JFK), "said.txt", "--max_line_width", "-1"], 2, "max_line_width cannot be negative"),
+        ([str(JFK), "said.txt"], 1, "nothing of the text is heard"),
+    ],
+)
+def test_align_says_what_is_wrong(
+    model: FakeModel, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, told: str
+) -> None:
+    Path("said.txt").write_text("to be")
+    Path("latin.txt").write_bytes(b"caf\xe9 noir")
+    Path("folder").mkdir()
+    for name in ("a.flac", "b.flac"):
+        (Path("folder") / name).touch()
+    model.fail = AlignmentError("nothing of the text is heard")
+    try:
+        found = cli.main(["align", *arguments])
+    except SystemExit as end:
+        found = int(str(end.code))
+    assert found == status
+    assert told.lower() in capsys.readouterr().err.lower()
+    assert not list(Path().glob("*.json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 
 import max_whisper
-from max_whisper.errors import AudioError, DeviceError, OptionError
+from max_whisper.errors import AlignmentError, AudioError, DeviceError, OptionError
 from max_whisper.model import Whisper
+from max_whisper.transcribe import prepared
 from max_whisper.transcribe.options import transcribe_options
 from max_whisper.transcribe.segments import Segment, Transcript
 from support.mock_runtime import MockRuntime
@@ -28,8 +30,8 @@ PUBLIC = """DecodingOptions DecodingResult ModelDimensions Whisper __version__ a
 class TinyWhisper(Whisper):
     """A model of tables with the tests' vocabulary, and a spectrogram of whole numbers."""
 
-    def __init__(self):
-        super().__init__(MockRuntime(MULTILINGUAL, TABLES.logits, TABLES.features), None)
+    def __init__(self, dims=MULTILINGUAL):
+        super().__init__(MockRuntime(dims, TABLES.logits, TABLES.features), None)
 
     def tokenizer(self, language=None, task=None):
         return TinyTokenizer(language or "en", task or "transcribe")
@@ -43,7 +45,7 @@ def model(monkeypatch):
         frames = (len(audio) + padding) // 160
         return np.tile((np.arange(frames) * len(audio) % 7).astype(np.float32), (DIMS.n_mels, 1))
 
-    monkeypatch.setattr("max_whisper.model.log_mel_spectrogram", whole_numbers)
+    monkeypatch.setattr(prepared, "log_mel_spectrogram", whole_numbers)
     return TinyWhisper()
 
 
@@ -147,6 +149,28 @@ def test_a_stream_that_is_left_leaves_the_model_free(model):
     assert not scheduler._jobs and scheduler._free_windows == [0]
 
 
+def test_a_stream_that_is_collected_as_garbage_during_a_step_ends(model):
+    scheduler = model._engine._scheduler
+    step = scheduler.step
+
+    def step_with_collection():
+        scheduler.step = step
+        gc.collect()
+        return step()
+
+    stream = model.stream(np.zeros(16000 * 50, np.float32), no_speech_threshold=None)
+    assert isinstance(next(stream), Segment)
+    cycle = [stream]
+    cycle.append(cycle)
+    del stream, cycle
+    scheduler.step = step_with_collection
+    worker = threading.Thread(target=model.transcribe, args=(np.zeros(16000 * 5, np.float32),), daemon=True)
+    worker.start()
+    worker.join(30)
+    assert not worker.is_alive()
+    assert not scheduler._jobs and not model._engine._left
+
+
 def test_a_model_can_be_asked_while_it_streams(model):
     stream = model.stream(np.zeros(16000 * 90, np.float32), language="en", no_speech_threshold=None)
     first = next(stream)
@@ -198,3 +222,17 @@ def test_verbose_writes_segments_with_their_times(model, capsys):
     assert lines[1].startswith("[00:")
     model.transcribe(np.zeros(16000 * 5))
     assert capsys.readouterr().out == ""
+
+
+def test_a_text_is_aligned_in_a_language_that_the_model_knows(model):
+    audio = np.zeros(16000 * 5, np.float32)
+    with pytest.raises(OptionError, match="the text is empty"):
+        model.align(audio, " \n", language="French")
+    with pytest.raises(OptionError, match="unsupported language"):
+        model.align(audio, "ab", language="klingon")
+    english = TinyWhisper(DIMS)
+    with pytest.raises(OptionError, match="knows English only, not 'fr'"):
+        english.align(audio, "ab", language="fr")
+    with pytest.raises(AlignmentError, match=r"nothing of the text is heard.*'q, q'"):
+        english.align(audio, "q, q")
+    assert not english._engine._scheduler._jobs

@@ -20,7 +20,7 @@ from max_whisper.utils import (
     optional_int,
     str2bool,
 )
-from max_whisper.writers import FORMATS
+from max_whisper.writers import ALL, FORMATS
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "data" / "text" / "writers.json").read_text("utf-8"))
 RESULT: dict[str, Any] = {
@@ -36,7 +36,7 @@ def test_files_equal_openai_whispers(case: dict[str, Any], tmp_path: Path) -> No
     get_writer("all", str(tmp_path))(result, "some/talk.v1.flac", case["layout"])
     for name, text in case["files"].items():
         assert (tmp_path / f"talk.v1.{name}").read_bytes() == text.encode()
-    assert len(list(tmp_path.iterdir())) == len(FORMATS)
+    assert sorted(path.suffix[1:] for path in tmp_path.iterdir()) == sorted(ALL)
 
 
 def test_layout_as_keywords_prevails(tmp_path: Path) -> None:
@@ -73,6 +73,14 @@ def test_unknown_format_and_layout(tmp_path: Path) -> None:
         get_writer("srt", tmp_path)(RESULT, "a.wav", {"max_line_width": -1})
 
 
+@pytest.mark.parametrize("name", ["txt", "tsv", "json"])
+def test_options_of_subtitles_are_refused_by_other_formats(name: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=f"no effect on {name}; the formats .* are vtt, srt, ass"):
+        get_writer(name, tmp_path)(RESULT, "a.wav", {"break_at_clauses": True})
+    assert not list(tmp_path.iterdir())
+    get_writer(name, tmp_path)(RESULT, "a.wav", {"max_line_width": 20})  # as openai-whisper's do
+
+
 def test_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"nowhere/a\.txt: No such file"):
         get_writer("txt", tmp_path / "nowhere")(RESULT, "a.wav")
@@ -103,6 +111,61 @@ def test_file_has_ordinary_permissions(tmp_path: Path) -> None:
     get_writer("txt", tmp_path)(RESULT, "a.wav")
     (tmp_path / "ordinary").touch()
     assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def spoken(worded: bool) -> dict[str, Any]:
+    """Two speakers, the second of whom talks into the first one's last word."""
+    segments: list[dict[str, Any]] = [
+        {"start": 0.0, "end": 1.5, "text": " Good morning.", "speaker": "Ann"},
+        {"start": 1.0, "end": 2.0, "text": " Hello\tthere.", "speaker": "<Bob>"},
+    ]
+    for segment in segments if worded else ():
+        texts = segment["text"].split()
+        step = (segment["end"] - segment["start"]) / len(texts)
+        segment["words"] = [
+            {
+                "word": f" {text}",
+                "start": segment["start"] + n * step,
+                "end": segment["start"] + (n + 1) * step,
+            }
+            for n, text in enumerate(texts)
+        ]
+    return {"text": " Good morning. Hello\tthere.", "segments": segments, "language": "en"}
+
+
+@pytest.mark.parametrize("worded", [False, True])
+def test_every_format_shows_the_speaker(worded: bool, tmp_path: Path) -> None:
+    result = spoken(worded)
+    get_writer("all", tmp_path)(result, "call.wav")
+    get_writer("ass", tmp_path)(result, "call.wav")
+    files = {path.suffix[1:]: path.read_text("utf-8") for path in tmp_path.iterdir()}
+    assert files["txt"] == "Ann: Good morning.\n<Bob>: Hello\tthere.\n"
+    assert files["tsv"] == (
+        "start\tend\tspeaker\ttext\n0\t1500\tAnn\tGood morning.\n1000\t2000\t<Bob>\tHello there.\n"
+    )
+    assert json.loads(files["json"]) == result
+    told = "Hello there." if worded else "Hello\tthere."
+    assert files["srt"] == (
+        "1\n00:00:00,000 --> 00:00:01,500\nAnn: Good morning.\n\n"
+        f"2\n00:00:01,000 --> 00:00:02,000\n<Bob>: {told}\n\n"
+    )
+    assert files["vtt"] == (
+        "WEBVTT\n\n00:00.000 --> 00:01.500\n<v Ann>Ann: Good morning.\n\n"
+        f"00:01.000 --> 00:02.000\n<v &lt;Bob&gt;>&lt;Bob&gt;: {told}\n\n"
+    )
+    assert ",Default,Ann,0,0,0,,Ann: " in files["ass"] and "<Bob>: " in files["ass"]
+
+
+@pytest.mark.parametrize("clauses", [False, True])
+def test_a_speaker_takes_room_in_the_first_line_and_ends_a_subtitle(clauses: bool, tmp_path: Path) -> None:
+    layout = {"max_line_width": 17, "max_line_count": 2, "break_at_clauses": clauses}
+    result = spoken(True)
+    get_writer("srt", tmp_path)(result, "call.wav", layout)
+    assert (tmp_path / "call.srt").read_text().splitlines()[2::5] == ["Ann: Good", "<Bob>: Hello"]
+    for segment in result["segments"]:
+        del segment["speaker"]
+    get_writer("srt", tmp_path)(result, "call.wav", layout)
+    assert (tmp_path / "call.srt").read_text().splitlines()[2] == "Good morning."
 
 
 def test_small_helpers() -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from max_whisper.errors import OutputError
-from max_whisper.tokenizer import LANGUAGES
-from max_whisper.transcribe.segments import Event, Language, Progress, Segment
+from max_whisper.transcribe.segments import Event, Language, Progress, Segment, Transcript
+from max_whisper.transcribe.verbose import language_line
 from max_whisper.writers import format_timestamp
 
 if TYPE_CHECKING:
@@ -67,6 +67,15 @@ class Display:
         finally:
             self._stop()
 
+    def follow(self, events: Generator[Event, None, Transcript]) -> Transcript:
+        """Shows what comes out of the recording, to its end; returns the transcript."""
+        while True:
+            try:
+                self.tell(next(events))
+            except StopIteration as end:
+                transcript: Transcript = end.value
+                return transcript
+
     def tell(self, event: Event) -> None:
         """Something has come out of the recording."""
         if isinstance(event, Progress):
@@ -74,9 +83,9 @@ class Display:
                 self._bars.update(self._tasks[""], completed=event.done, total=event.total)
         elif self._verbose and isinstance(event, Segment) and event.text:
             start, end = format_timestamp(event.start), format_timestamp(event.end)
-            self.line(f"[{start} --> {end}] {event.text}")
+            self.line(f"[{start} --> {end}] {event.line}")
         elif self._verbose and isinstance(event, Language):
-            self.line(f"Detected language: {LANGUAGES[event.code].title()}")
+            self.line(language_line(event))
 
     @staticmethod
     def line(text: str) -> None:

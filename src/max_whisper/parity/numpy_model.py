@@ -8,7 +8,7 @@ may keep it or put another in its place. It also serves as a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -227,11 +227,21 @@ class NumpyWhisper:
             mel: (n_mels, 2 * n_audio_ctx) log-mel.
             tokens: Ids, start-of-transcript first.
         """
+        return self.follow(mel, tokens, {})
+
+    def follow(self, mel: Array, tokens: Sequence[int], given: Mapping[str, Array]) -> dict[str, Array]:
+        """What each stage is if it is computed from given stages before it.
+
+        Args:
+            mel: (n_mels, 2 * n_audio_ctx) log-mel.
+            tokens: Ids, start-of-transcript first.
+            given: Stages to go on from; where one is missing, what was computed is.
+        """
         kept: dict[str, Array] = {}
 
         def see(name: str, array: Array) -> Array:
             kept[name] = array
-            return array
+            return given.get(name, array)
 
         pairs = self.cross(self.encode(mel, see), see)
         count, heads = len(tokens), self.dims.n_text_head

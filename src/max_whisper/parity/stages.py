@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from max_whisper.checkpoints.checkpoint import ModelDimensions
-from max_whisper.parity.measure import Array, Difference, ParityError, Side, Tolerance, measure
+from max_whisper.parity.measure import LOCAL, Array, Difference, ParityError, Side, Tolerance, measure
 
 ENCODER_PARTS = ("attn_ln", "query", "key", "value", "attention", "out", "mlp_ln", "mlp_hidden", "mlp")
 DECODER_PARTS = (
@@ -95,12 +95,19 @@ class Table:
         if first.error:
             return f"the first stage that diverges is {where}: {first.error}"
         assert first.difference is not None
-        value, how = first.difference.deviation, "off by"
+        value, how, limit = first.difference.deviation, "off by", str(self.tolerance)
+        local = first.difference.local
+        if local is not None and not local <= LOCAL:
+            value, how, limit = (
+                local,
+                "off from what follows from our own stage before it by",
+                f"{LOCAL:g} sd",
+            )
         if self.tolerance.rms < self.tolerance.greatest:
             value, how = first.difference.rms, "root mean square error"
         return (
             f"the first stage that diverges is {where}: {how} {value:.3g} standard deviations, "
-            f"tolerance {self.tolerance}"
+            f"tolerance {limit}"
         )
 
     def shown(self) -> list[Row]:
@@ -135,6 +142,7 @@ def compare_stages(
     dims: ModelDimensions,
     tolerance: Tolerance,
     tokens: tuple[Sequence[int], Sequence[int]] | None = None,
+    follows: Mapping[str, Array] | None = None,
 ) -> Table:
     """Measures every stage that both sides give.
 
@@ -145,6 +153,9 @@ def compare_stages(
         tolerance: What is near enough.
         tokens: What our decoder and the reference's were fed. Where they differ, the decoder's
             stages have nothing to be compared with, and the table ends at ``tokens``.
+        follows: What each of our stages is if it is computed from our own stage before it, as
+            :meth:`~max_whisper.parity.numpy_model.NumpyWhisper.follow` has it; without it no position of
+            a stage is excused.
 
     Raises:
         ParityError: If the two sides have no stage in common.
@@ -155,26 +166,21 @@ def compare_stages(
     if not same_tokens:
         names = names[: names.index("tokens") + 1]
     rows: list[Row] = []
-    allowance = 0.0
     for name in names:
-        if name == "tokens":
-            allowance = 0.0  # the decoder's positions are others
-        elif name in theirs:
-            allowance = max(allowance, reference.rounding(name) / reference.moments(name)[1])
         if name == "tokens":
             if tokens is not None:
                 rows.append(_tokens_row(*tokens))
         elif name in ours and name in theirs:
-            rows.append(_row(name, ours[name], reference, tolerance, allowance))
+            rows.append(_row(name, ours[name], reference, tolerance, (follows or {}).get(name)))
     if not any(row.difference for row in rows):
         raise ParityError("the two sides have no stage in common")
     absent = tuple(name for name in names if name != "tokens" and (name in ours) != (name in theirs))
     return Table(tuple(rows), tolerance, absent)
 
 
-def _row(name: str, array: Array, reference: Side, tolerance: Tolerance, allowance: float) -> Row:
+def _row(name: str, array: Array, reference: Side, tolerance: Tolerance, follows: Array | None) -> Row:
     try:
-        return Row(name, difference=measure(name, array, reference, tolerance, allowance))
+        return Row(name, difference=measure(name, array, reference, tolerance, follows))
     except ParityError as error:
         return Row(name, error=str(error))
 

@@ -24,6 +24,8 @@ def token_times(scores: Float, frames: int, first: int, width: int = 7) -> NDArr
         (tokens - first - 1,) seconds from the window's start.
     """
     total = np.zeros((scores.shape[1] - first - 1, frames), np.float32)
+    if frames < 2:
+        return np.zeros(len(total))  # nothing tells the tokens apart
     for head in scores[:, :, :frames]:
         weights = np.exp(head - head.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)

@@ -7,7 +7,8 @@ jobs. Threads that transcribe at the same time therefore share the decoder's pas
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 from max_whisper.decoding.runtime import Runtime
@@ -28,6 +29,8 @@ class Engine:
     def __init__(self, runtime: Runtime) -> None:
         self._scheduler = Scheduler(runtime)
         self._lock = threading.Lock()
+        #: Jobs that nobody waits for any more, to be cancelled by whoever has the lock.
+        self._left: deque[Job[Any]] = deque()
 
     def run(self, work: Work[Result], rows: int = 1) -> Result:
         """Runs one generator to its end, and returns what it returns or raises what it raises."""
@@ -70,7 +73,7 @@ class Engine:
 
     def events_of_many(
         self, starts: Iterable[Callable[[], Work[Result]]], rows: int, at_once: int
-    ) -> Iterator[tuple[int, Any]]:
+    ) -> Generator[tuple[int, Any], None, None]:
         """Runs many generators, some at a time, and yields (number, event) as events come.
 
         The last that is heard of each is its result, or the exception that ended it; the others
@@ -114,11 +117,21 @@ class Engine:
     def _drive(self, ready: Callable[[], bool]) -> None:
         while True:
             with self._lock:
+                self._cancel_left()
                 if ready():
                     return
                 self._scheduler.step()
 
     def _cancel(self, jobs: Sequence[Job[Any]]) -> None:
-        with self._lock:
-            for job in jobs:
-                self._scheduler.cancel(job)
+        # The garbage collector may close a generator anywhere, also where this very thread has the
+        # lock: to wait for it could be to wait for ever.
+        self._left.extend(jobs)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._cancel_left()
+            finally:
+                self._lock.release()
+
+    def _cancel_left(self) -> None:
+        while self._left:
+            self._scheduler.cancel(self._left.popleft())

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from max_whisper.decoding.options import DecodingResult
+from max_whisper.decoding.options import DecodingResult, compression_ratio
 from max_whisper.decoding.requests import Encode, Release, Request, Steps
 from max_whisper.decoding.search import derived_seed
-from max_whisper.decoding.window import Fallback, decode_with_fallback, detect_language
+from max_whisper.decoding.window import Fallback, decode_with_fallback
+from max_whisper.errors import OptionError
+from max_whisper.transcribe.language import WINDOW_FRAMES, spoken_in, spoken_language
 from max_whisper.transcribe.options import FRAMES_PER_SECOND, TranscribeOptions
-from max_whisper.transcribe.segments import Event, Language, Progress, Segment, Transcript
+from max_whisper.transcribe.segments import Event, Progress, Segment, Transcript
 from max_whisper.transcribe.silence import Heard, Place, last_word_end, skip_silence
 from max_whisper.transcribe.speech import SpeechMap
 from max_whisper.transcribe.words import find_alignment, place_words
@@ -27,9 +29,6 @@ from max_whisper.transcribe.words import find_alignment, place_words
 if TYPE_CHECKING:
     from max_whisper.checkpoints.checkpoint import ModelDimensions
     from max_whisper.tokenizer import Tokenizer
-
-#: Mel frames in a window of 30 seconds.
-WINDOW_FRAMES = 3000
 
 #: Makes the tokenizer for a language (None: English alone) and a task.
 TokenizerFor = Callable[[str | None, str], "Tokenizer"]
@@ -60,9 +59,11 @@ class History:
         initial: The tokens of the initial prompt.
         carry: Whether they come before every prompt.
         room: How many tokens a prompt may have.
+        hotwords: Tokens that come before all of it.
     """
 
-    def __init__(self, initial: Sequence[int], carry: bool, room: int) -> None:
+    def __init__(self, initial: Sequence[int], carry: bool, room: int, hotwords: Sequence[int] = ()) -> None:
+        self._hotwords = list(hotwords[:room])
         self.initial = list(initial)
         self.carry = carry
         self.room = room
@@ -74,8 +75,14 @@ class History:
         """All tokens but the initial prompt's."""
         return self.tokens[len(self.initial) :]
 
-    def prompt(self) -> list[int]:
+    def prompt(self, *, hotwords: bool = True) -> list[int]:
         """The prompt of the next window; decoding takes the end of it."""
+        if not hotwords or not self._hotwords:
+            return self._past()
+        past, room = self._past(), self.room - len(self._hotwords)
+        return self._hotwords + past[max(0, len(past) - room) :]
+
+    def _past(self) -> list[int]:
         if not self.carry:
             return self.tokens[self._forgotten :]
         recent = self.tokens[max(len(self.initial), self._forgotten) :]
@@ -105,6 +112,7 @@ def transcribe_recording(
     options: TranscribeOptions,
     heads: Sequence[tuple[int, int]] = (),
     speech: SpeechMap | None = None,
+    piece: tuple[int, int] | None = None,
 ) -> Generator[Request | Event, Any, Transcript]:
     """Transcribes a recording.
 
@@ -116,16 +124,23 @@ def transcribe_recording(
         heads: (layer, head) pairs whose attention follows the audio, for word times.
         speech: Where it comes from, if ``mel`` has only a recording's speech. Clips and all times
             in the result are the recording's.
+        piece: The first frame of ``mel``, and the frame after the last, that are transcribed in
+            place of the clips, as if nothing was before them and nothing after.
     """
     frames = mel.shape[1] - WINDOW_FRAMES
-    clips = clip_frames(options.clips if speech is None else speech.clips(options.clips), frames)
+    clips = [piece] if piece is not None else heard_clips(options, speech, frames)
+    verify_languages(options, dims)
     language, kept = options.decoding.language, None
-    if language is None and dims.is_multilingual:
-        language, kept = yield from _detect(mel, tokenizer_for(None, options.decoding.task), clips)
-    language = language or "en"
-    tokenizer = tokenizer_for(language, options.decoding.task)
-    options = replace(options, decoding=replace(options.decoding, language=language))
-    listener = _Listener(frames, dims, tokenizer, options, heads, only_speech=speech is not None)
+    if language is None and dims.is_multilingual and not options.multilingual:
+        blank = tokenizer_for(None, options.decoding.task)
+        told, kept = yield from spoken_language(mel, blank, clips, options.detection)
+        yield told
+        language = told.code
+    place = (clips[0][0], frames) if piece is None else piece
+    last_speech = 0.0 if piece is None else piece[0] / FRAMES_PER_SECOND
+    listener = _Listener(
+        place, dims, tokenizer_for, language or "en", options, heads, speech is not None, last_speech
+    )
 
     segments: list[Segment] = []
     for seek, end in clips:
@@ -133,6 +148,12 @@ def transcribe_recording(
             window = Window(seek, min(WINDOW_FRAMES, end - seek))
             if kept is None:
                 kept = yield Encode(window_of(mel, window))
+            if options.multilingual:
+                told = yield from spoken_in(kept, listener.tokenizer, options.detection)
+                if told.code != listener.language or language is None:
+                    yield told
+                    listener.change_to(told.code)
+                language = language or told.code
             cut = yield from listener.hear(kept, window, len(segments))
             yield Release(window=kept)
             kept = None
@@ -143,7 +164,28 @@ def transcribe_recording(
             yield from found
             done = min(frames, seek)
             yield Progress(done, frames) if speech is None else speech.progress(done)
-    return Transcript(tokenizer.decode(listener.history.said), tuple(segments), language)
+    if language is None and not options.multilingual:
+        language = "en"
+    return Transcript(listener.tokenizer.decode(listener.history.said), tuple(segments), language)
+
+
+def heard_clips(options: TranscribeOptions, speech: SpeechMap | None, frames: int) -> list[tuple[int, int]]:
+    """The clips to transcribe, as pairs of frames of what is heard."""
+    return clip_frames(options.clips if speech is None else speech.clips(options.clips), frames)
+
+
+def verify_languages(options: TranscribeOptions, dims: ModelDimensions) -> None:
+    """Raises :class:`OptionError` for what an English-only model can't do."""
+    if dims.is_multilingual:
+        return
+    detection = options.detection
+    for name, given in (
+        ("multilingual", options.multilingual),
+        ("languages", detection.languages and "en" not in detection.languages),
+        ("language_detection_segments", detection.segments > 1),
+    ):
+        if given:
+            raise OptionError(f"this model knows English only, so {name} makes no sense: leave it out")
 
 
 def without_speech(
@@ -165,35 +207,53 @@ class _Listener:
 
     def __init__(
         self,
-        frames: int,
+        place: tuple[int, int],
         dims: ModelDimensions,
-        tokenizer: Tokenizer,
+        tokenizer_for: TokenizerFor,
+        language: str,
         options: TranscribeOptions,
         heads: Sequence[tuple[int, int]],
         only_speech: bool,
+        last_speech: float,
     ) -> None:
         self._only_speech = only_speech
-        self._frames = frames
+        self._first, self._end = place
         self._dims = dims
-        self._tokenizer = tokenizer
+        self._tokenizer_for = tokenizer_for
         self._options = options
         self._heads = heads
-        self._last_speech = 0.0
-        prompt = options.initial_prompt
-        initial = [] if prompt is None else tokenizer.encode(" " + prompt.strip())
-        self.history = History(initial, options.carry_initial_prompt, dims.n_text_ctx // 2 - 1)
+        self._last_speech = last_speech
+        self.change_to(language)
+        initial = _tokens(options.initial_prompt, self.tokenizer)
+        hotwords = _tokens(options.hotwords, self.tokenizer)
+        self.history = History(initial, options.carry_initial_prompt, dims.n_text_ctx // 2 - 1, hotwords)
+
+    def change_to(self, language: str) -> None:
+        """From now on it is this language that is spoken."""
+        self.language = language
+        self.tokenizer = self._tokenizer_for(language, self._options.decoding.task)
 
     def hear(self, encoded: int, window: Window, first_id: int) -> Steps[Cut]:
         """Decodes a window, which is encoded, and cuts it into segments; silence has none."""
         options, history = self._options, self.history
-        seed = derived_seed(options.decoding.seed, "seek", window.seek)
-        decoding = replace(options.decoding, prompt=history.prompt(), seed=seed)
+        prefix = self._prefix(window)
+        decoding = replace(
+            options.decoding,
+            language=self.language,
+            prompt=history.prompt(hotwords=not prefix),
+            prefix=prefix or None,
+            seed=derived_seed(options.decoding.seed, "seek", window.seek),
+        )
         result = yield from decode_with_fallback(
-            encoded, decoding, options.fallback, self._tokenizer, self._dims
+            encoded, decoding, options.fallback, self.tokenizer, self._dims
         )
         if is_silent(result, options.fallback):
             return Cut([], window.seek + window.size, closed=True)
-        cut = cut_segments(result, window, self._tokenizer, self._dims, first_id)
+        if prefix:
+            result = with_prefix(result, prefix, self.tokenizer)
+        cut = cut_segments(result, window, self.tokenizer, self._dims, first_id)
+        if options.multilingual:
+            cut = replace(cut, segments=[replace(one, language=self.language) for one in cut.segments])
         if self._only_speech:
             cut = replace(cut, segments=[_within(segment, window) for segment in cut.segments])
         if options.word_timestamps:
@@ -203,15 +263,33 @@ class _Listener:
             cut = Cut(found.segments, found.seek, cut.closed)
         cut = replace(cut, segments=[without_emptiness(segment) for segment in cut.segments])
         history.tokens.extend(token for segment in cut.segments for token in segment.tokens)
-        if not options.condition_on_previous_text or result.temperature > 0.5:
+        if not options.condition_on_previous_text or result.temperature > options.prompt_reset_on_temperature:
             history.forget()
         return cut
 
+    def _prefix(self, window: Window) -> list[int]:
+        """The tokens that the first window's transcript begins with; no other window's does.
+
+        Raises:
+            OptionError: They leave no room for more.
+        """
+        prefix, decoding = self._options.prefix, self._options.decoding
+        if prefix is None or window.seek != self._first:
+            return []
+        tokens = _tokens(prefix, self.tokenizer)
+        if not decoding.without_timestamps:
+            tokens = [self.tokenizer.timestamp_begin, *tokens]
+        half = self._dims.n_text_ctx // 2
+        room = half - decoding.sample_len if decoding.sample_len and decoding.sample_len < half else half - 1
+        if len(tokens) > room:
+            raise OptionError(f"prefix takes {len(tokens)} tokens; there is room for {room}")
+        return tokens
+
     def _with_words(self, cut: Cut, encoded: int, window: Window) -> Steps[Heard]:
         """Gives the segments their words, and lets these say where to go on."""
-        options, eot = self._options, self._tokenizer.eot
+        options, eot = self._options, self.tokenizer.eot
         text = [token for segment in cut.segments for token in segment.tokens if token < eot]
-        alignment = yield from find_alignment(encoded, window.size, text, self._tokenizer, self._heads)
+        alignment = yield from find_alignment(encoded, window.size, text, self.tokenizer, self._heads)
         marks = options.prepend_punctuations, options.append_punctuations
         segments = place_words(cut.segments, alignment, eot, *marks, self._last_speech)
         seek = cut.seek
@@ -219,28 +297,25 @@ class _Listener:
             seek = round(last_word_end(segments) * FRAMES_PER_SECOND)
         heard = Heard(segments, seek)
         if options.hallucination_silence_threshold is not None:
-            place = Place(window.seek, window.size, self._frames, self._last_speech, cut.closed)
+            place = Place(window.seek, window.size, self._end, self._last_speech, cut.closed)
             heard = skip_silence(heard, place, options.hallucination_silence_threshold)
         if heard.segments:
             self._last_speech = last_word_end(heard.segments)
         return heard
 
 
-def _detect(
-    mel: NDArray[np.float32], tokenizer: Tokenizer, clips: Sequence[tuple[int, int]]
-) -> Generator[Request | Event, Any, tuple[str, int | None]]:
-    """The language of the first 30 seconds, and their encoding if it is the first window's too.
+def _tokens(text: str | Sequence[int] | None, tokenizer: Tokenizer) -> list[int]:
+    """The tokens of a text that goes before a transcript."""
+    if text is None:
+        return []
+    return tokenizer.encode(" " + text.strip()) if isinstance(text, str) else list(text)
 
-    A short recording's is not: here silence follows as log-mel has it, in its window as zeros.
-    """
-    window: int = yield Encode(np.ascontiguousarray(mel[:, :WINDOW_FRAMES]))
-    _, probs = yield from detect_language(window, tokenizer)
-    code = max(probs, key=probs.__getitem__)
-    yield Language(code, probs[code])
-    if clips and clips[0][0] == 0 and clips[0][1] >= WINDOW_FRAMES:
-        return code, window
-    yield Release(window=window)
-    return code, None
+
+def with_prefix(result: DecodingResult, prefix: Sequence[int], tokenizer: Tokenizer) -> DecodingResult:
+    """A window's result as if it had said the prefix itself; its probabilities stay as they are."""
+    tokens = [*prefix, *result.tokens]
+    text = tokenizer.decode([token for token in tokens if token < tokenizer.eot]).strip()
+    return replace(result, tokens=tokens, text=text, compression_ratio=compression_ratio(text))
 
 
 def clip_frames(clips: Sequence[float], frames: int) -> list[tuple[int, int]]:

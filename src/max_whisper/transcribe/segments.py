@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -36,6 +37,9 @@ class Segment:
         compression_ratio: Of its whole window.
         no_speech_prob: Of its whole window.
         words: The words with their times, or None where none were asked for.
+        speaker: Who says it, where channels are speakers.
+        token_logprobs: The log-probability of each of its tokens, or None where they were not asked for.
+        language: The code of its window's language, where each window has its own.
     """
 
     id: int
@@ -49,13 +53,26 @@ class Segment:
     compression_ratio: float
     no_speech_prob: float
     words: tuple[Word, ...] | None = None
+    speaker: str | None = None
+    token_logprobs: tuple[float, ...] | None = None
+    language: str | None = None
+
+    @property
+    def line(self) -> str:
+        """The text behind its speaker, if one is known."""
+        return self.text if self.speaker is None else f" {self.speaker}: {self.text.strip()}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The segment under openai-whisper's keys; ``words`` only where there are any to tell."""
+        """The segment under openai-whisper's keys, and what only some have where there is any."""
         out = {**vars(self), "tokens": list(self.tokens)}
         del out["words"]
+        for name in ("speaker", "token_logprobs", "language"):
+            if out[name] is None:
+                del out[name]
         if self.words is not None:
             out["words"] = [word.as_dict() for word in self.words]
+        if self.token_logprobs is not None:
+            out["token_logprobs"] = list(self.token_logprobs)
         return out
 
 
@@ -66,28 +83,50 @@ class Transcript:
     Attributes:
         text: All that was said.
         segments: The text in pieces.
-        language: Its code; None where nobody speaks, and no language was chosen.
+        language: Its code; None where nobody speaks, and no language was chosen. Where speakers have
+            different ones, that of whoever says most.
+        speakers: Each speaker's own transcript, where channels are speakers; its segments are
+            among those above.
     """
 
     text: str
     segments: tuple[Segment, ...]
     language: str | None
+    speakers: tuple[tuple[str, Transcript], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The result as openai-whisper's ``transcribe`` returns it."""
-        return {
+        """The result as openai-whisper's ``transcribe`` returns it; ``speakers`` if there are any."""
+        out = {
             "text": self.text,
             "segments": [segment.as_dict() for segment in self.segments],
             "language": self.language,
         }
+        if self.speakers:
+            out["speakers"] = [
+                {"speaker": name, "language": transcript.language, "text": transcript.text}
+                for name, transcript in self.speakers
+            ]
+        return out
 
 
 @dataclass(frozen=True)
 class Language:
-    """Told once, where the language was detected: its code, and its probability."""
+    """Told where the language was detected: its code, and its probability.
+
+    Once; where channels are speakers, once for each of them; where each window has a language of its
+    own, at each change.
+
+    Attributes:
+        code: The language.
+        probability: Of this language.
+        speaker: Who speaks it, where channels are speakers.
+        probabilities: Of each language that it could have been.
+    """
 
     code: str
     probability: float
+    speaker: str | None = None
+    probabilities: Mapping[str, float] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def reporter(verbose: bool | None) -> Iterator[Tell]:
                 if isinstance(event, Progress):
                     bar.update(task, completed=event.done, total=event.total)
                 elif isinstance(event, Language):
-                    bar.console.print(_language(event))
+                    bar.console.print(language_line(event))
 
             yield tell
 
@@ -41,13 +41,15 @@ def _write_line(event: Event) -> None:
 
     if isinstance(event, Segment):
         start, end = format_timestamp(event.start), format_timestamp(event.end)
-        sys.stdout.write(f"[{start} --> {end}] {event.text}\n")
+        sys.stdout.write(f"[{start} --> {end}] {event.line}\n")
         sys.stdout.flush()
     elif isinstance(event, Language):
-        sys.stdout.write(f"{_language(event)}\n")
+        sys.stdout.write(f"{language_line(event)}\n")
 
 
-def _language(event: Language) -> str:
+def language_line(event: Language) -> str:
+    """What is shown of a language that was detected."""
     from max_whisper.tokenizer import LANGUAGES
 
-    return f"Detected language: {LANGUAGES[event.code].title()}"
+    of = "" if event.speaker is None else f" of {event.speaker}"
+    return f"Detected language{of}: {LANGUAGES[event.code].title()}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from benchmarks import environments, weights
@@ -43,34 +41,6 @@ def test_ggml_q8_0_is_near_by_half_a_step(tmp_path, checkpoint) -> None:
 
 def test_a_block_of_zeros_has_no_scale() -> None:
     assert weights.q8_0(np.zeros((1, 32), np.float16)) == bytes(34)
-
-
-def test_hugging_face_names_are_those_that_our_reader_knows(tmp_path) -> None:
-    from safetensors.numpy import save_file
-
-    save_file(
-        {weights.huggingface_name(name): value for name, value in TENSORS.items()},
-        tmp_path / "model.safetensors",
-    )
-    config = {
-        "model_type": "whisper",
-        "activation_function": "gelu",
-        "scale_embedding": False,
-        "d_model": DIMS.n_audio_state,
-        "num_mel_bins": DIMS.n_mels,
-        "max_source_positions": DIMS.n_audio_ctx,
-        "max_target_positions": DIMS.n_text_ctx,
-        "vocab_size": DIMS.n_vocab,
-        "encoder_layers": DIMS.n_audio_layer,
-        "encoder_attention_heads": DIMS.n_audio_head,
-        "decoder_layers": DIMS.n_text_layer,
-        "decoder_attention_heads": DIMS.n_text_head,
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    read = load_checkpoint(tmp_path)
-    assert read.dims == DIMS
-    for name, value in TENSORS.items():
-        np.testing.assert_array_equal(read.tensors[name], value, name)
 
 
 def test_a_folder_of_another_format_is_refused(tmp_path) -> None:

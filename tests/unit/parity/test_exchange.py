@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -20,6 +21,11 @@ class Ids:
     all_language_tokens = (50259, 50260)
     non_speech_tokens = (1, 2)
     eot = 50256
+    special_tokens: ClassVar = {"<|endoftext|>": 50256, "<|startoftranscript|>": 50257} | {
+        f"<|{name}|>": 50358 + i
+        for i, name in enumerate(("startofprev", "nospeech", "notimestamps", "transcribe", "translate"))
+    }
+    sot, sot_prev, sot_lm, no_speech, transcribe, translate = 50257, 50358, 50356, 50359, 50361, 50362
 
     def encode(self, text: str) -> list[int]:
         return [220]
@@ -68,9 +74,25 @@ def test_openai_whisper_is_given_all_arrays_and_dimensions(tmp_path: Path) -> No
             np.testing.assert_array_equal(stored[name], array)
 
 
-def test_transformers_is_given_the_original_or_refused(tmp_path: Path) -> None:
+def test_transformers_is_given_the_original_or_a_directory_of_its_own(
+    tmp_path: Path, vocabulary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("max_whisper.parity.exchange.tokenizer_of", lambda *_: Ids())
     (tmp_path / "model.safetensors").touch()
-    assert checkpoint_for("transformers", tiny_checkpoint(str(tmp_path)), tmp_path) == str(tmp_path)
+    checkpoint = tiny_checkpoint(str(tmp_path))
+    assert checkpoint_for("transformers", checkpoint, tmp_path) == str(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(ParityError, match="give one with --model"):
-        checkpoint_for("transformers", tiny_checkpoint(str(tmp_path)), tmp_path)
+    written = Path(checkpoint_for("transformers", checkpoint, tmp_path))
+    assert written.parent == tmp_path
+    read = load_checkpoint(written)
+    assert read.dims == checkpoint.dims and read.alignment_heads == ((1, 0),)
+    assert set(read.tensors) == set(checkpoint.tensors)
+    for name, array in checkpoint.tensors.items():
+        np.testing.assert_array_equal(read.tensors[name], array)
+    generation = json.loads((written / "generation_config.json").read_text())
+    assert generation["suppress_tokens"] == sorted([1, 2, 50257, 50358, 50356, 50359, 50361, 50362])
+    assert generation["begin_suppress_tokens"] == [220, 50256]
+    added = json.loads((written / "tokenizer.json").read_text())["added_tokens"]
+    assert {token["id"]: token["content"] for token in added} == {
+        number: name for name, number in Ids.special_tokens.items()
+    }

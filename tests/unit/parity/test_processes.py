@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from max_whisper.errors import OptionError
+from max_whisper.parity import ctranslate2_writer
 from max_whisper.parity.comparing import compare
 from max_whisper.parity.measure import ParityError
 from max_whisper.parity.processes import Setting, Workshop
@@ -77,8 +78,12 @@ def test_an_error_of_the_reference_is_told_as_it_is(tmp_path: Path) -> None:
         workshop(tmp_path, refusing).stages("openai-cpu", np.zeros((80, 1500), np.float32), [1])
 
 
-def test_a_format_that_a_reference_does_not_read(tmp_path: Path) -> None:
-    with pytest.raises(ParityError):
+def test_a_checkpoint_that_cannot_be_written_for_a_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ctranslate2_writer, "vocabulary_folders", lambda cache: [])
+    monkeypatch.setattr("max_whisper.parity.exchange.tokenizer_of", lambda *_: None)
+    with pytest.raises(ParityError, match=r"needs the English tokenizer\.json"):
         workshop(tmp_path, sys.executable).transcribe("transformers", SILENCE, {})
 
 

@@ -220,3 +220,27 @@ def test_segments_as_dicts_have_openai_whispers_keys():
     expected = "id seek start end text tokens temperature avg_logprob compression_ratio no_speech_prob"
     assert " ".join(result["segments"][0]) == expected
     assert isinstance(result["segments"][0]["tokens"], list)
+
+
+def test_hotwords_stand_before_every_prompt_and_leave_the_rest_its_room():
+    history = History([1], carry=False, room=5, hotwords=[8, 9])
+    assert history.prompt() == [8, 9, 1]
+    history.tokens.extend([3, 4, 5, 6])
+    assert history.prompt() == [8, 9, 4, 5, 6]
+    assert history.prompt(hotwords=False) == [1, 3, 4, 5, 6]
+    history.forget()
+    assert history.prompt() == [8, 9]
+    carried = History([1], carry=True, room=5, hotwords=[8, 9])
+    carried.tokens.extend([3, 4, 5, 6])
+    assert carried.prompt() == [8, 9, 4, 5, 6]
+    assert History([], carry=False, room=2, hotwords=[7, 8, 9]).prompt() == [7, 8]
+
+
+@pytest.mark.parametrize(
+    "options", [{"multilingual": True}, {"languages": "de"}, {"language_detection_segments": 2}]
+)
+def test_an_english_model_has_no_languages_to_find(options):
+    mel = np.zeros((DIMS.n_mels, 4000), np.float32)
+    work = transcribe_recording(mel, DIMS, TinyTokenizer, transcribe_options(**options))
+    with pytest.raises(OptionError, match="knows English only"):
+        next(work)

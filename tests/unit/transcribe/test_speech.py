@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from max_whisper.model import Whisper
+from max_whisper.transcribe import prepared
 from max_whisper.transcribe.options import transcribe_options
 from max_whisper.transcribe.recording import transcribe_recording
 from max_whisper.transcribe.scheduler import Scheduler
@@ -215,8 +216,8 @@ def model(monkeypatch):
         edges = np.flatnonzero(np.diff(samples == 1, prepend=False, append=False))
         return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
-    monkeypatch.setattr("max_whisper.model.log_mel_spectrogram", whole_numbers)
-    monkeypatch.setattr("max_whisper.model.speech_timestamps", ones)
+    monkeypatch.setattr(prepared, "log_mel_spectrogram", whole_numbers)
+    monkeypatch.setattr(prepared, "speech_timestamps", ones)
     return TinyWhisper()
 
 

@@ -49,14 +49,13 @@ class OpenAI:
         return result
 
     def stages(self, request: Request) -> dict[str, Any]:
-        """Writes every stage over one window, and what rounding alone does to it."""
+        """Writes every stage over one window."""
         import numpy as np
 
         inputs = _load_array(request, "mel"), request["tokens"]
         arrays = self._stages.capture(self._model, *inputs)
-        rounding = self._stages.rounding(self._model, *inputs, arrays)
         np.savez(request["arrays"], **arrays)
-        return {"tokens": request["tokens"], "rounding": rounding}
+        return {"tokens": request["tokens"]}
 
     def graft(self, request: Request) -> dict[str, Any]:
         """Decodes what the encoder gives where one of its stages is replaced, for each in turn."""
