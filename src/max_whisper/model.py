@@ -280,6 +280,10 @@ class Whisper:
 
         return self._engine.run(work())
 
+    def run(self, work: Steps[Any]) -> Any:
+        """Runs a generator of requests (:mod:`max_whisper.decoding.requests`) to its end."""
+        return self._engine.run(work)
+
     def _start(
         self, audio: Audio, options: TranscribeOptions
     ) -> Callable[[], Generator[Any, Any, Transcript]]:
