@@ -12,6 +12,7 @@ import difflib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,7 +57,9 @@ class Run:
         return "".join(word.word for word in self.words)
 
 
-def simulate(streaming: Streaming, samples: np.ndarray, clock: Callable[[], float] = time.perf_counter) -> Run:
+def simulate(
+    streaming: Streaming, samples: np.ndarray, clock: Callable[[], float] = time.perf_counter
+) -> Run:
     """Feeds samples as time goes by: a piece when it has been spoken, all that waits when one is late."""
     words: list[Word] = []
     told: list[float] = []
@@ -114,17 +117,13 @@ def _clip(model: Whisper, name: str, paths: Sequence[Path]) -> Clip:
 
 def _methods(model: Whisper, options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Streaming]]]:
     for chunk in options.chunks:
-        yield f"ours, {chunk:g} s", lambda: StreamingTranscriber(model, language="en", min_chunk_size=chunk)
+        ours = partial(StreamingTranscriber, model, language="en", min_chunk_size=chunk)
+        yield f"max-whisper, {chunk:g} s", ours
         if options.vad:
-            yield (
-                f"ours, {chunk:g} s, VAD",
-                lambda: StreamingTranscriber(model, language="en", min_chunk_size=chunk, vad_filter=True),
-            )
+            yield f"max-whisper, {chunk:g} s, VAD", partial(ours, vad_filter=True)
     for chunk in options.baseline_chunks:
-        yield (
-            f"whisper_streaming's, {chunk:g} s",
-            lambda: LocalAgreement(model, chunk, language="en", beam_size=options.beam),
-        )
+        plain = partial(LocalAgreement, model, chunk, language="en", beam_size=options.beam)
+        yield f"whisper_streaming's method, {chunk:g} s", plain
 
 
 def row(name: str, clip: Clip, run: Run) -> str:

@@ -84,6 +84,46 @@ def load_audio(file: AudioSource, sr: int = SAMPLE_RATE) -> NDArray[np.float32]:
     return _scaled(samples)
 
 
+def stream_audio(
+    file: AudioSource, sr: int = SAMPLE_RATE, format: str | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """Decodes a recording, or a stream that goes on, piece by piece as it comes.
+
+    Args:
+        file: As in :func:`load_audio`; of an open file, ``read`` may return less than it is asked for.
+        sr: Sample rate of the result in Hz.
+        format: The container, by FFmpeg's name; found out if None.
+
+    Yields:
+        (n,) float32 in [-1, 1), one after the other.
+
+    Raises:
+        AudioError: As in :func:`load_audio`.
+
+    Warns:
+        AudioWarning: What was decoded is not all that came.
+    """
+    import av
+
+    name = _name(file)
+    reader = _Reader(name, sr)
+    try:
+        with _open(file, format, at_once=True) as container:
+            stream = container.streams.best("audio")
+            if stream is None:
+                raise AudioError(f"{name}: the file has no audio stream")
+            for samples in reader.pieces(container, stream):
+                if samples.size:
+                    yield _scaled(samples)
+    except (av.FFmpegError, OSError) as error:
+        raise AudioError(f"{name}: {_reason(error)}") from error
+    if not reader.seconds_in:
+        reason = f" ({reader.damage})" if reader.damage else ""
+        raise AudioError(f"{name}: no audio could be decoded{reason}")
+    if reader.damage:
+        warnings.warn(f"{name}: {reader.damage}", AudioWarning, stacklevel=2)
+
+
 def as_samples(audio: AudioSource | ArrayLike) -> NDArray[np.float32]:
     """Takes audio in whatever form a caller has it.
 
@@ -242,13 +282,17 @@ def _name(file: AudioSource) -> str:
     return str(getattr(file, "name", "audio stream"))
 
 
-def _open(file: AudioSource) -> InputContainer:
+def _open(file: AudioSource, format: str | None = None, at_once: bool = False) -> InputContainer:
+    """Opens a container; ``at_once``: without reading ahead for long to find out what is in it."""
     import io
 
     import av
 
     # Tags in whatever encoding are no reason to refuse a recording; from 19 on that is the default.
     lenient: dict[str, Any] = {"metadata_errors": "ignore"} if _av_version() < 19 else {}
+    if format is not None:
+        lenient["format"] = format
+    options = {"probesize": "32768", "fflags": "nobuffer"} if at_once else {}
     if isinstance(file, bytes):
         file = io.BytesIO(file)
     if isinstance(file, io.BytesIO) and not file.getbuffer().nbytes:
@@ -260,10 +304,10 @@ def _open(file: AudioSource) -> InputContainer:
             if Path(path).is_file() and not Path(path).stat().st_size:
                 raise AudioError(f"{path}: the file is empty")
             path = f"file:{path}"
-        return cast("InputContainer", av.open(path, mode="r", **lenient))
+        return cast("InputContainer", av.open(path, mode="r", options=options, **lenient))
     # A stream may hold a playlist from who knows where: it must not open files or connections.
-    closed = {"protocol_whitelist": "none"}
-    return cast("InputContainer", av.open(file, mode="r", options=closed, **lenient))
+    options["protocol_whitelist"] = "none"
+    return cast("InputContainer", av.open(file, mode="r", options=options, **lenient))
 
 
 def _av_version() -> int:
@@ -309,23 +353,26 @@ class _Reader:
 
     def read(self, container: InputContainer, stream: AudioStream) -> NDArray[np.int16]:
         """Everything that can be decoded, (n,)."""
+        parts = list(self.pieces(container, stream))
+        return np.concatenate(parts) if parts else np.empty(0, np.int16)
+
+    def pieces(self, container: InputContainer, stream: AudioStream) -> Iterator[NDArray[np.int16]]:
+        """The same in pieces, (n,) each, as they are decoded."""
         from av.audio.resampler import AudioResampler
 
-        parts: list[NDArray[np.int16]] = []
         resampler: AudioResampler | None = None
         setup: tuple[str, str, int] | None = None
         for frame in self._frames(container, stream):
             self._refuse_non_numbers(stream, frame)
             now = (frame.format.name, frame.layout.name, frame.sample_rate)
             if resampler is None or now != setup:
-                parts += _flush(resampler)
+                yield from _flush(resampler)
                 resampler, setup = AudioResampler("s16", "mono", self._rate), now
             self.seconds_in += frame.samples / frame.sample_rate
             # Timestamps of damaged files run backwards; the samples' order is what counts.
             frame.pts = None
-            parts += [out.to_ndarray()[0] for out in resampler.resample(frame)]
-        parts += _flush(resampler)
-        return np.concatenate(parts) if parts else np.empty(0, np.int16)
+            yield from (out.to_ndarray()[0] for out in resampler.resample(frame))
+        yield from _flush(resampler)
 
     def _frames(self, container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
         import av

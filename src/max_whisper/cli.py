@@ -23,7 +23,7 @@ import numpy as np
 import max_whisper
 from max_whisper.checkpoints import cache_folder, list_models
 from max_whisper.command.display import Display
-from max_whisper.command.flags import FLAGS, MODEL_FLAGS, VAD_PARAMETERS, WORD_FLAGS
+from max_whisper.command.flags import FLAGS, LISTEN_FLAGS, MODEL_FLAGS, VAD_PARAMETERS, WORD_FLAGS
 from max_whisper.command.inputs import Recording, recordings
 from max_whisper.errors import MaxWhisperError, MaxWhisperWarning, OptionError, OutputError
 from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
@@ -37,6 +37,7 @@ _OTHERS = f"""\
 other commands:
   {PROGRAM} models           list the models and those that are here
   {PROGRAM} prepare MODEL    fetch and compile models ahead of their first use
+  {PROGRAM} listen           transcribe a microphone, or standard input, as it comes
   {PROGRAM} compare AUDIO    transcribe with several engines and compare
   {PROGRAM} inspect AUDIO    compare with a reference stage by stage
 
@@ -188,7 +189,7 @@ def _check_word_flags(args: dict[str, Any]) -> None:
 
 def _vad_parameters(args: dict[str, Any]) -> dict[str, Any] | None:
     """The parameters of the voice activity filter that are given, taken out of the arguments."""
-    given = {name: args.pop(f"vad_{name}") for name in VAD_PARAMETERS}
+    given = {name: args.pop(f"vad_{name}", None) for name in VAD_PARAMETERS}
     given = {name: value for name, value in given.items() if value is not None}
     if given and not args["vad_filter"]:
         raise OptionError(f"--vad_{next(iter(given))} requires --vad_filter True")
@@ -268,6 +269,58 @@ def _prepare(arguments: list[str]) -> int:
     return OK
 
 
+def listen_parser() -> argparse.ArgumentParser:
+    """The parser of ``max-whisper listen``."""
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} listen",
+        usage="%(prog)s [OPTION...] [INPUT]",
+        description="Transcribes while somebody speaks: prints words once they are agreed upon, and writes "
+        "the transcript when the input ends or Ctrl-C is pressed.",
+    )
+    parser.add_argument(
+        "input",
+        nargs="?",
+        metavar="INPUT",
+        help="microphone, - for standard input, a file or an address; if not given, standard input, "
+        "or the microphone where that is a terminal",
+    )
+    for title, flags in LISTEN_FLAGS.items():
+        group = parser.add_argument_group(title)
+        for flag in flags:
+            flag.add_to(group)
+    return parser
+
+
+def _listen(arguments: list[str]) -> int:
+    from max_whisper.command.listen import LiveDisplay, Source, listen
+    from max_whisper.command.sources import InputFormat
+    from max_whisper.transcribe.live.options import live_options
+
+    parser = listen_parser()
+    args = vars(parser.parse_args(arguments))
+    try:
+        _use_english(args)
+        format = InputFormat(args.pop("input_format"), args.pop("sample_rate"), args.pop("channels"))
+        source = Source(args.pop("input"), args.pop("microphone"), format)
+        layout = SubtitleLayout.of({name: args.pop(name) for name in WORD_FLAGS[:-1]})
+        writer = get_writer(args.pop("output_format"), args.pop("output_dir"))
+        show, name = LiveDisplay(args.pop("verbose")), args.pop("model")
+        model_args = _model_args(args)
+        vad_parameters = _vad_parameters(args)
+        options = {**args, "vad_parameters": vad_parameters}
+        live_options(**options)
+    except OptionError as error:
+        parser.error(str(error))
+    _make_directory(writer)
+    model = _load(Display(False), name, model_args, complete=True)
+    foreign = options["task"] == "translate" or options["language"] not in (None, "en")
+    if foreign and not model.is_multilingual:
+        raise OptionError(f"{name} knows English only: leave --task and --language out")
+    transcript, number = listen(source, max_whisper.StreamingTranscriber(model, **options), show)
+    writer.write(transcript.as_dict(), source.stem, layout)
+    return 128 + number if number else OK
+
+
 def _models(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"{PROGRAM} models", description="Lists the models by name.")
     parser.add_argument("--model_dir", metavar="DIR", help="folder for downloaded models")
@@ -306,6 +359,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "transcribe": _transcribe,
     "models": _models,
     "prepare": _prepare,
+    "listen": _listen,
     "compare": partial(_lab, "compare"),
     "inspect": partial(_lab, "inspect"),
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +20,7 @@ from max_whisper.decoding.runtime import Candidates, Constraint, Runtime
 from max_whisper.decoding.window import decode_window, detect_language
 from max_whisper.errors import AudioError, DeviceError, OptionError
 from max_whisper.tokenizer import Tokenizer, Vocabulary, get_tokenizer
+from max_whisper.transcribe.awaiting import iterated
 from max_whisper.transcribe.engine import Engine
 from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
 from max_whisper.transcribe.recording import transcribe_recording, without_speech
@@ -205,12 +208,20 @@ class Whisper:
         results = self._engine.run_all([work(one) for one in _windows(mel)], options.group_size)
         return results[0] if np.ndim(mel) == 2 else results
 
-    def transcribe(self, audio: Audio, *, verbose: bool | None = None, **options: Any) -> dict[str, Any]:
+    def transcribe(
+        self,
+        audio: Audio,
+        *,
+        verbose: bool | None = None,
+        stop: threading.Event | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
         """Transcribes a recording, with openai-whisper's arguments and result.
 
         Args:
             audio: A file, or 16 kHz mono samples; see :func:`max_whisper.load_audio`.
             verbose: True writes each segment to standard output, False a progress bar, None nothing.
+            stop: Another thread may set it to end the transcription.
             options: See :func:`max_whisper.transcribe.options.transcribe_options`.
 
         Returns:
@@ -219,27 +230,65 @@ class Whisper:
         Raises:
             AudioError: The recording can't be read.
             OptionError: For options that make no sense.
+            StoppedError: ``stop`` was set before the end.
         """
         with reporter(verbose) as tell:
-            events = self.events(audio, transcribe_options(**options))
+            events = self.events(audio, transcribe_options(**options), stop=stop)
             while True:
                 try:
                     tell(next(events))
                 except StopIteration as end:
                     return cast(Transcript, end.value).as_dict()
 
-    def stream(self, audio: Audio, **options: Any) -> Iterator[Segment]:
+    def stream(
+        self, audio: Audio, *, stop: threading.Event | None = None, **options: Any
+    ) -> Iterator[Segment]:
         """Yields the segments of a recording as they are decoded; arguments as :meth:`transcribe`'s."""
-        for event in self.events(audio, transcribe_options(**options)):
+        for event in self.events(audio, transcribe_options(**options), stop=stop):
             if isinstance(event, Segment):
                 yield event
 
     def events(
-        self, audio: Audio, options: TranscribeOptions | None = None
+        self,
+        audio: Audio,
+        options: TranscribeOptions | None = None,
+        *,
+        stop: threading.Event | None = None,
     ) -> Generator[Event, None, Transcript]:
-        """Yields all that a transcription tells on its way, and returns the transcript."""
+        """Yields all that a transcription tells on its way, and returns the transcript.
+
+        That is the language where it is detected, segments, and progress after each window. Closing
+        the generator, or setting ``stop`` in another thread, ends the transcription.
+
+        Raises:
+            StoppedError: ``stop`` was set before the end.
+        """
         work = self._recording(audio, options or TranscribeOptions())
-        return self._engine.events(work, (options or TranscribeOptions()).rows)
+        return self._engine.events(work, (options or TranscribeOptions()).rows, stop)
+
+    async def astream(self, audio: Audio, **options: Any) -> AsyncGenerator[Segment, None]:
+        """:meth:`stream` for an event loop, which goes on meanwhile; see :meth:`aevents`."""
+        async with aclosing(self.aevents(audio, transcribe_options(**options))) as events:
+            async for event in events:
+                if isinstance(event, Segment):
+                    yield event
+
+    async def aevents(
+        self, audio: Audio, options: TranscribeOptions | None = None
+    ) -> AsyncGenerator[Event | Transcript, None]:
+        """:meth:`events` for an event loop, which goes on meanwhile; the last event is the transcript.
+
+        Cancelling the task that waits for an event, or closing the generator, ends the transcription
+        after the pass of the model that it is in.
+        """
+        stop = threading.Event()
+
+        def told() -> Iterator[Event | Transcript]:
+            yield (yield from self.events(audio, options, stop=stop))
+
+        async with aclosing(iterated(told, stop)) as events:
+            async for event in events:
+                yield event
 
     def events_of_many(
         self, recordings: Iterable[Audio], options: TranscribeOptions | None = None, *, at_once: int = 8

@@ -191,10 +191,57 @@ VAD_PARAMETERS = (
 )
 
 
+
+
+def _shared(title: str, *left_out: str) -> tuple[Flag, ...]:
+    """The flags of a group that listening has as well."""
+    return tuple(flag for flag in FLAGS[title] if flag.name.removeprefix("--") not in left_out)
+
+
+# Flags of ``max-whisper listen``: those of the command that hold live, and its own.
+LISTEN_FLAGS: dict[str, tuple[Flag, ...]] = {
+    "input": (
+        _flag("--microphone", "number or part of the name of the microphone; the default one if not given"),
+        _flag(
+            "--input_format",
+            "of standard input: s16le, s32le, f32le, u8 (raw samples), or a container by FFmpeg's name; "
+            "auto knows most containers and takes all else for s16le",
+            default="auto",
+        ),
+        _flag("--sample_rate", "of raw samples, in Hz", int, 16000),
+        _flag("--channels", "of raw samples", int, 1),
+    ),
+    "model": FLAGS["model"],
+    "output": FLAGS["output"],
+    "task": _shared("task", "carry_initial_prompt", "clip_timestamps"),
+    "live": (
+        _flag("--min_chunk_size", "seconds of new audio that are waited for", float, 1.0),
+        _flag("--buffer_trimming_sec", "seconds of audio that are heard again at most", float, 15.0),
+    ),
+    "decoding": tuple(
+        flag
+        for flag in FLAGS["decoding"]
+        if flag.name == "--suppress_tokens" or flag.name.endswith("_threshold")
+    ),
+    "words": _shared("words", "word_timestamps", "hallucination_silence_threshold"),
+    "voice activity": (
+        _flag("--vad_filter", "whether silence is left out; needs max-whisper[vad]", str2bool, True),
+        _flag("--vad_threshold", "probability at which speech begins; 0.5 if not given", float),
+        _flag("--vad_min_speech_duration_ms", "shorter speech is left out; 0 if not given", int),
+        _flag("--vad_min_silence_duration_ms", "a pause that ends an utterance; 500 if not given", int),
+        _flag("--vad_speech_pad_ms", "what is kept before and after speech; 300 if not given", int),
+    ),
+}
+
+
 def reference() -> str:
     """All flags as Markdown tables, for docs/cli.md."""
+    return f"{_tables(FLAGS)}\n## Flags of listen\n\n{_tables(LISTEN_FLAGS)}"
+
+
+def _tables(groups: dict[str, tuple[Flag, ...]]) -> str:
     lines = []
-    for title, flags in FLAGS.items():
+    for title, flags in groups.items():
         lines += [f"### {title.capitalize()}", "", "| flag | value | default | |", "|---|---|---|---|"]
         for flag in flags:
             names = f"`{flag.name}`" + (f", `{flag.short}`" if flag.short else "")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from max_whisper.decoding.runtime import Runtime
+from max_whisper.errors import StoppedError
 from max_whisper.transcribe.scheduler import Job, Scheduler
 
 Result = TypeVar("Result")
@@ -51,16 +52,28 @@ class Engine:
         finally:
             self._cancel(jobs)
 
-    def events(self, work: Work[Result], rows: int = 1) -> Generator[Any, None, Result]:
+    def events(
+        self, work: Work[Result], rows: int = 1, stop: threading.Event | None = None
+    ) -> Generator[Any, None, Result]:
         """Yields the events of one generator as they come, and returns its result.
 
         Work goes on while someone asks for the next event; closing this generator ends it.
+
+        Args:
+            work: The generator.
+            rows: The most cache rows that it holds at once.
+            stop: Any thread may set it: the work then ends after the pass that it is in.
+
+        Raises:
+            StoppedError: ``stop`` was set.
         """
         with self._lock:
             job = self._scheduler.submit(work, rows)
         try:
             while True:
-                self._drive(lambda: bool(job.events) or job.done)
+                self._drive(lambda: bool(job.events) or job.done or _is_set(stop))
+                if _is_set(stop) and not job.done:
+                    raise StoppedError("the transcription was stopped")
                 while job.events:
                     yield job.events.popleft()
                 if job.done and not job.events:
@@ -122,3 +135,7 @@ class Engine:
         with self._lock:
             for job in jobs:
                 self._scheduler.cancel(job)
+
+
+def _is_set(stop: threading.Event | None) -> bool:
+    return stop is not None and stop.is_set()

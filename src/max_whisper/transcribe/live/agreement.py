@@ -59,9 +59,7 @@ def placed(
         end = min(max(offset + timing.end, start), latest)
         earliest = end
         words.append(
-            HeardWord(
-                timing.word, tuple(timing.tokens), round(start, 3), round(end, 3), timing.probability
-            )
+            HeardWord(timing.word, tuple(timing.tokens), round(start, 3), round(end, 3), timing.probability)
         )
     return words
 

@@ -100,7 +100,9 @@ def live_options(
         chosen = LIVE_VAD
     live = replace(LiveOptions(**options), decoding=verify(decoding), vad=chosen)
     if not 0.1 <= live.min_chunk_size <= LONGEST_STEP:
-        raise OptionError(f"min_chunk_size is {live.min_chunk_size}; it must be from 0.1 to {LONGEST_STEP:g} s")
+        raise OptionError(
+            f"min_chunk_size is {live.min_chunk_size}; it must be from 0.1 to {LONGEST_STEP:g} s"
+        )
     if not 5 <= live.buffer_trimming_sec <= LONGEST_BUFFER:
         raise OptionError(
             f"buffer_trimming_sec is {live.buffer_trimming_sec}; it must be from 5 to {LONGEST_BUFFER:g} s"

@@ -9,16 +9,25 @@ nothing new was said nothing is computed; and a pause settles all that stands be
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from max_whisper.audio import FRAMES_PER_SECOND, N_FRAMES, N_SAMPLES, SAMPLE_RATE, as_samples, log_mel_spectrogram
+from max_whisper.audio import (
+    FRAMES_PER_SECOND,
+    N_FRAMES,
+    N_SAMPLES,
+    SAMPLE_RATE,
+    as_samples,
+    log_mel_spectrogram,
+)
 from max_whisper.decoding.requests import Encode, Release, Steps
 from max_whisper.decoding.rules import rules_for
 from max_whisper.decoding.window import detect_language
+from max_whisper.transcribe.awaiting import in_thread
 from max_whisper.transcribe.live.agreement import HeardWord, after_tokens, agreeing, placed
 from max_whisper.transcribe.live.buffer import AudioBuffer
 from max_whisper.transcribe.live.events import Agreed, LiveEvent, Tail
@@ -34,6 +43,8 @@ if TYPE_CHECKING:
     from max_whisper.checkpoints.checkpoint import ModelDimensions
     from max_whisper.tokenizer import Tokenizer
 
+#: After so many seconds without a word, the last word has been the end of a text.
+PATIENCE = 2.0
 #: The tokens of a hearing: some to begin with, and so many a second of audio that is not agreed.
 _TOKENS, _TOKENS_PER_SECOND = 20, 15
 
@@ -134,6 +145,17 @@ class StreamingTranscriber:
             yield from self.feed(piece)
         yield from self.finish()
 
+    async def aevents(self, pieces: AsyncIterable[ArrayLike]) -> AsyncGenerator[LiveEvent, None]:
+        """:meth:`events` for an event loop, which goes on while the model hears.
+
+        Where its task is cancelled, the hearing that is on its way is waited for.
+        """
+        async for piece in pieces:
+            for event in await in_thread(partial(self.feed, piece)):
+                yield event
+        for event in await in_thread(self.finish):
+            yield event
+
     def _pass(self, stretches: Iterator[Stretch], events: list[LiveEvent]) -> None:
         """Hears stretches: what comes at once in one go."""
         buffer, pauses = self._buffer, False
@@ -195,6 +217,12 @@ class StreamingTranscriber:
     def _trim(self, events: list[LiveEvent]) -> None:
         """Cuts off audio that is no longer needed, so that there is room for more."""
         buffer, agreed = self._buffer, self._agreed
+        if agreed and not self._tail and buffer.ends - self._last_end >= PATIENCE:
+            # A text that has come to its end is not gone on with: what follows needs a new one.
+            self._forget(len(agreed))
+            buffer.cut(self._last_end)
+            buffer.unheard = max(buffer.unheard, round(self.options.min_chunk_size * SAMPLE_RATE))
+            return
         crowded = sum(len(word.tokens) for word in agreed) > self._most_prompt
         if buffer.seconds <= self.options.buffer_trimming_sec and not crowded:
             return
