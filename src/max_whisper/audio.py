@@ -292,7 +292,7 @@ def _open(file: AudioSource, format: str | None = None, at_once: bool = False) -
     lenient: dict[str, Any] = {"metadata_errors": "ignore"} if _av_version() < 19 else {}
     if format is not None:
         lenient["format"] = format
-    options = {"probesize": "32768", "fflags": "nobuffer"} if at_once else {}
+    options = {"probesize": "32768"} if at_once else {}
     if isinstance(file, bytes):
         file = io.BytesIO(file)
     if isinstance(file, io.BytesIO) and not file.getbuffer().nbytes:

@@ -23,7 +23,8 @@ from support.tiny import DIMS, MULTILINGUAL, TinyModel, TinyTokenizer
 TABLES = TinyModel(3, end=1.0)
 FEATURES = (DIMS.n_audio_ctx, DIMS.n_audio_state)
 PUBLIC = """DecodingOptions DecodingResult ModelDimensions StreamingTranscriber Whisper
-    __version__ available_models decode detect_language load_audio load_model log_mel_spectrogram pad_or_trim transcribe"""
+    __version__ available_models decode detect_language load_audio load_model log_mel_spectrogram
+    pad_or_trim transcribe"""
 
 
 class TinyWhisper(Whisper):

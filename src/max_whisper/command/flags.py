@@ -191,8 +191,6 @@ VAD_PARAMETERS = (
 )
 
 
-
-
 def _shared(title: str, *left_out: str) -> tuple[Flag, ...]:
     """The flags of a group that listening has as well."""
     return tuple(flag for flag in FLAGS[title] if flag.name.removeprefix("--") not in left_out)

@@ -110,6 +110,10 @@ def _follow(pump: Pump, transcriber: StreamingTranscriber, tell: Any, received: 
         Display.note(f"warning: the input broke off: {error}")
     if received:
         Display.note("stopping; once more to stop at once")
+        pump.stop()
+        rest = pump.take(0)
+        if rest is not None:
+            tell(transcriber.feed(rest))
     tell(transcriber.finish())
 
 

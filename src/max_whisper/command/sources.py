@@ -19,14 +19,21 @@ from max_whisper.errors import AudioError, DeviceError, OptionError
 Samples = NDArray[np.float32]
 
 #: Samples without a container, by FFmpeg's names: their type, and what is 0 and 1 in it.
-RAW = {"s16le": ("<i2", 0, 1 << 15), "s32le": ("<i4", 0, 1 << 31), "f32le": ("<f4", 0, 1), "u8": ("u1", 128, 128)}
+RAW = {
+    "s16le": ("<i2", 0, 1 << 15),
+    "s32le": ("<i4", 0, 1 << 31),
+    "f32le": ("<f4", 0, 1),
+    "u8": ("u1", 128, 128),
+}
 AUTO = "auto"
 
 _READ = 1 << 16
 # What containers begin with. Formats that begin with no more than a byte or two could be samples as well.
-_SIGNATURES = {
-    0: (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3", b"FORM", b"caff", b".snd", b"wvPK")
-    + (b"#!AMR", b"FLV"),
+_SIGNATURES: dict[int, tuple[bytes, ...]] = {
+    0: (
+        *(b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3", b"FORM", b"caff"),
+        *(b".snd", b"wvPK", b"#!AMR", b"FLV"),
+    ),
     4: (b"ftyp",),
 }
 _HEAD = 16
@@ -173,7 +180,9 @@ def from_microphone(device: str | None = None) -> Iterator[Samples]:
     except ImportError as error:
         raise OptionError(_NO_SOUNDDEVICE) from error
     except OSError as error:
-        raise DeviceError(f"sounddevice does not run here: {error}; install PortAudio (libportaudio2)") from error
+        raise DeviceError(
+            f"sounddevice does not run here: {error}; install PortAudio (libportaudio2)"
+        ) from error
     chosen: Any = int(device) if device is not None and device.isdecimal() else device
     pieces: queue.SimpleQueue[Samples] = queue.SimpleQueue()
 
@@ -199,7 +208,7 @@ def _microphone_rate(sounddevice: Any, device: Any) -> int:
     try:
         sounddevice.check_input_settings(device=device, channels=1, samplerate=SAMPLE_RATE, dtype="float32")
     except sounddevice.PortAudioError:
-        return round(sounddevice.query_devices(device, "input")["default_samplerate"])
+        return int(sounddevice.query_devices(device, "input")["default_samplerate"])
     return SAMPLE_RATE
 
 

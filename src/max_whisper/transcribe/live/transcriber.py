@@ -33,7 +33,7 @@ from max_whisper.transcribe.live.buffer import AudioBuffer
 from max_whisper.transcribe.live.events import Agreed, LiveEvent, Tail
 from max_whisper.transcribe.live.gate import EverythingGate, SpeechGate, Stretch
 from max_whisper.transcribe.live.hypothesis import Hypothesis, Known, hear
-from max_whisper.transcribe.live.options import LONGEST_BUFFER, LONGEST_STEP, LiveOptions, live_options
+from max_whisper.transcribe.live.options import LONGEST_BUFFER, LONGEST_STEP, live_options
 from max_whisper.transcribe.live.sentences import Sentences
 from max_whisper.transcribe.live.trimming import cut_before, moment_before
 from max_whisper.transcribe.segments import Language
