@@ -157,27 +157,34 @@ class StreamingTranscriber:
             yield event
 
     def _pass(self, stretches: Iterator[Stretch], events: list[LiveEvent]) -> None:
-        """Hears stretches: what comes at once in one go."""
-        buffer, pauses = self._buffer, False
+        """Hears stretches: what comes at once in one go, as far as there is room."""
+        buffer, pauses, step = self._buffer, False, round(LONGEST_STEP * SAMPLE_RATE)
         for stretch in stretches:
             if not buffer.seconds:
                 buffer.restart(stretch.start)
-            buffer.append(stretch.samples)
+            for start in range(0, len(stretch.samples), step):
+                if buffer.seconds > LONGEST_BUFFER:
+                    self._go_on(events)
+                buffer.append(stretch.samples[start : start + step])
             pauses = pauses or stretch.pauses
             if stretch.ends:
                 self._end_utterance(events)
                 pauses = False
         if buffer.unheard and (pauses or buffer.unheard >= self.options.min_chunk_size * SAMPLE_RATE):
-            before = self._tail
-            self._hear(events)
-            self._agree(agreeing(before, self._tail), events)
-            self._trim(events)
-            events.append(Tail(tuple(word.told() for word in self._tail)))
+            self._go_on(events)
+
+    def _go_on(self, events: list[LiveEvent]) -> None:
+        """Hears the buffer, and tells what is agreed and what is not."""
+        before = self._tail
+        self._hear()
+        self._agree(agreeing(before, self._tail), events)
+        self._trim(events)
+        events.append(Tail(tuple(word.told() for word in self._tail)))
 
     def _end_utterance(self, events: list[LiveEvent]) -> None:
         """All that was heard stands, and its audio is done with."""
         if self._buffer.unheard:
-            self._hear(events)
+            self._hear()
         if self._tail:
             self._agree(len(self._tail), events)
             events.append(Tail(()))
@@ -185,7 +192,7 @@ class StreamingTranscriber:
         self._forget(len(self._agreed))
         self._buffer.restart(self._buffer.start)
 
-    def _hear(self, events: list[LiveEvent]) -> None:
+    def _hear(self) -> None:
         """Hears the buffer: sets the tail to what is in it after the agreed words."""
         found, words = self._model.run(self._listen())
         self._buffer.mark_heard()
