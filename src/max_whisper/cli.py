@@ -181,6 +181,10 @@ def _check_word_flags(args: dict[str, Any]) -> None:
     for name in WORD_FLAGS:
         if args[name] and not args["word_timestamps"]:
             raise OptionError(f"--{name} requires --word_timestamps True")
+    _check_layout(args)
+
+
+def _check_layout(args: dict[str, Any]) -> None:
     if args["max_line_count"] and not args["max_line_width"]:
         _warn("--max_line_count has no effect without --max_line_width")
     if args["max_words_per_line"] and args["max_line_width"]:
@@ -301,6 +305,7 @@ def _listen(arguments: list[str]) -> int:
     try:
         _use_english(args)
         format = InputFormat(args.pop("input_format"), args.pop("sample_rate"), args.pop("channels"))
+        _check_layout(args)
         source = Source(args.pop("input"), args.pop("microphone"), format)
         layout = SubtitleLayout.of({name: args.pop(name) for name in WORD_FLAGS[:-1]})
         writer = get_writer(args.pop("output_format"), args.pop("output_dir"))

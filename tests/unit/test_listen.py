@@ -175,6 +175,9 @@ def test_input_that_is_no_audio(content, arguments, reason, model, stdin, capsys
         (["--min_chunk_size", "9"], "min_chunk_size is 9"),
         (["--vad_filter", "False", "--vad_threshold", "0.3"], "--vad_threshold requires --vad_filter True"),
         (["--beam_size", "5"], "--beam_size"),
+        (["-", "--microphone", "3"], "--microphone has no effect where - is listened to"),
+        (["talk.wav", "--input_format", "u8"], "are for standard input"),
+        (["--input_format", "wav", "--sample_rate", "8000"], "a container says itself"),
         (["a", "b"], "unrecognized arguments: b"),
     ],
 )

@@ -22,6 +22,7 @@ from max_whisper.command.sources import (
     from_microphone,
     from_standard_input,
 )
+from max_whisper.errors import OptionError
 from max_whisper.transcribe.live import Agreed, LiveEvent, StreamingTranscriber, Tail
 from max_whisper.transcribe.segments import Language, Segment, Transcript
 
@@ -37,6 +38,9 @@ class Source:
         device: Which microphone.
         format: Of standard input.
 
+    Raises:
+        OptionError: Something is given that has no effect on this source.
+
     Attributes:
         stem: The name of the files that are written. A microphone's has the time in it, for what was
             said into it cannot be had again.
@@ -47,6 +51,10 @@ class Source:
             given = MICROPHONE if sys.stdin.isatty() else STDIN
         self._given, self._device, self._format = given, device, format
         self.is_microphone = given == MICROPHONE
+        if device is not None and not self.is_microphone:
+            raise OptionError(f"--microphone has no effect where {given} is listened to")
+        if format != InputFormat() and given != STDIN:
+            raise OptionError("--input_format, --sample_rate and --channels are for standard input")
         if self.is_microphone:
             self.stem = f"{MICROPHONE}-{datetime.now():%Y%m%d-%H%M%S}"
         else:

@@ -62,6 +62,13 @@ class InputFormat:
             raise OptionError(
                 f"input_format {self.name!r} is unknown: give auto, {', '.join(RAW)}, or a format of FFmpeg"
             )
+        if self.name not in RAW and self.name != AUTO:
+            self.refuse_raw()
+
+    def refuse_raw(self) -> None:
+        """Raises :class:`OptionError` where something is said of raw samples."""
+        if (self.rate, self.channels) != (SAMPLE_RATE, 1):
+            raise OptionError("a container says itself what is in it: leave sample_rate and channels out")
 
 
 def _is_container(name: str) -> bool:
@@ -98,6 +105,7 @@ def from_file(file: BinaryIO, format: InputFormat) -> Iterator[Samples]:
     if name in RAW:
         yield from _from_raw(stream, name, format)
     else:
+        format.refuse_raw()
         yield from stream_audio(stream, format=name or None)  # type: ignore[arg-type]
 
 
