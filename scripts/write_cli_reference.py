@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from max_whisper.command import align, flags
+from max_whisper.command import align
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 MARK = "## Flags\n\n"
 
 if __name__ == "__main__":
     before = PAGE.read_text("utf-8").partition(MARK)[0]
-    PAGE.write_text(before + MARK + flags.reference() + align.own_flags(), "utf-8")
+    PAGE.write_text(before + MARK + align.all_flags(), "utf-8")

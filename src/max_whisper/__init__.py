@@ -10,12 +10,14 @@ from max_whisper.checkpoints import available_models
 from max_whisper.decoding import DecodingOptions, DecodingResult, decode, detect_language
 from max_whisper.model import ModelDimensions, Whisper, load_model
 from max_whisper.transcribe import transcribe
+from max_whisper.transcribe.live import StreamingTranscriber
 from max_whisper.version import __version__
 
 __all__ = [
     "DecodingOptions",
     "DecodingResult",
     "ModelDimensions",
+    "StreamingTranscriber",
     "Whisper",
     "__version__",
     "available_models",

@@ -1,30 +1,48 @@
-"""Any recording to 16 kHz mono samples, and samples to Whisper's log-mel spectrogram.
-
-Samples pass through 16-bit integers on the way, as they do in openai-whisper: a recording must
-give the same numbers, hence the same tokens, in both.
-"""
+"""Samples to Whisper's log-mel spectrogram, and audio in whatever form a caller has it."""
 
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from max_whisper.errors import AudioError, AudioWarning
+from max_whisper.errors import AudioError
+from max_whisper.media import (
+    SAMPLE_RATE,
+    AudioSource,
+    load_audio,
+    load_channels,
+    scaled,
+    source_name,
+    stream_audio,
+)
 
-if TYPE_CHECKING:
-    from av import AudioFrame, AudioStream
-    from av.container import InputContainer
+__all__ = [
+    "CHUNK_LENGTH",
+    "FRAMES_PER_SECOND",
+    "HOP_LENGTH",
+    "N_FFT",
+    "N_FRAMES",
+    "N_SAMPLES",
+    "N_SAMPLES_PER_TOKEN",
+    "SAMPLE_RATE",
+    "TOKENS_PER_SECOND",
+    "AudioSource",
+    "as_channels",
+    "as_samples",
+    "load_audio",
+    "load_channels",
+    "log_mel_spectrogram",
+    "mel_filters",
+    "pad_or_trim",
+    "stream_audio",
+]
 
 # The front end that Whisper was trained with (Radford et al. 2022, section 2.2; names and values
 # of openai-whisper's audio module).
-SAMPLE_RATE = 16000
 N_FFT = 400
 HOP_LENGTH = 160
 CHUNK_LENGTH = 30
@@ -34,79 +52,7 @@ N_SAMPLES_PER_TOKEN = HOP_LENGTH * 2
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP_LENGTH
 TOKENS_PER_SECOND = SAMPLE_RATE // N_SAMPLES_PER_TOKEN
 
-AudioSource = str | os.PathLike[str] | IO[bytes] | bytes
-
-# Containers whose stated length FFmpeg passes on as it stands; others' are estimates.
-_STATES_LENGTH = {"flac", "aiff", "mov,mp4,m4a,3gp,3g2,mj2"}
-_LENGTH_TOLERANCE = 0.1  # seconds
 _FRAMES_PER_BLOCK = 1024  # frames of one FFT call: the block stays in the second-level cache
-
-
-def load_audio(file: AudioSource, sr: int = SAMPLE_RATE) -> NDArray[np.float32]:
-    """Reads a recording in any format that FFmpeg knows.
-
-    Channels are mixed and the rate is changed by FFmpeg's resampler with its default settings,
-    which is what the ``ffmpeg`` command does for openai-whisper.
-
-    Args:
-        file: A path, an open binary file, or the bytes of a file.
-        sr: Sample rate of the result in Hz.
-
-    Returns:
-        (n,) float32 in [-1, 1).
-
-    Raises:
-        AudioError: The file is missing, is not audio, or nothing of it can be decoded.
-
-    Warns:
-        AudioWarning: The file is damaged or cut short; what could be decoded is returned.
-    """
-    samples: NDArray[np.float32] = _load(file, sr, mix=True)[0]
-    return samples
-
-
-def load_channels(file: AudioSource, sr: int = SAMPLE_RATE) -> NDArray[np.float32]:
-    """Reads a recording with its channels kept apart, each as :func:`load_audio` would read it alone.
-
-    Args:
-        file: A path, an open binary file, or the bytes of a file.
-        sr: Sample rate of the result in Hz.
-
-    Returns:
-        (channels, n) float32 in [-1, 1).
-
-    Raises:
-        AudioError: As :func:`load_audio`, or the number of channels changes on the way.
-
-    Warns:
-        AudioWarning: As :func:`load_audio`.
-    """
-    return _load(file, sr, mix=False)
-
-
-def _load(file: AudioSource, sr: int, mix: bool) -> NDArray[np.float32]:
-    """The channels of a recording, or one that they are mixed to: (channels, n) float32."""
-    import av
-
-    if isinstance(sr, bool) or not isinstance(sr, int) or sr <= 0:
-        raise AudioError(f"a sample rate must be a positive whole number of Hz, not {sr!r}")
-    name = _name(file)
-    try:
-        with _open(file) as container:
-            stream = container.streams.best("audio")
-            if stream is None:
-                raise AudioError(f"{name}: the file has no audio stream")
-            reader = _Reader(name, sr, mix)
-            samples = reader.read(container, stream)
-            damage = reader.damage or _missing_end(container, stream, reader.seconds_in)
-    except (av.FFmpegError, OSError) as error:
-        raise AudioError(f"{name}: {_reason(error)}") from error
-    if not samples.size:
-        raise AudioError(f"{name}: no audio could be decoded" + (f" ({damage})" if damage else ""))
-    if damage:
-        kept = samples.shape[1] / sr
-        warnings.warn(f"{name}: {damage}; kept the {kept:.2f} s that decode", AudioWarning, stacklevel=3)
-    return _scaled(samples)
 
 
 def as_samples(audio: AudioSource | ArrayLike) -> NDArray[np.float32]:
@@ -149,7 +95,7 @@ def as_channels(audio: AudioSource | ArrayLike) -> NDArray[np.float32]:
     """
     if isinstance(audio, str | bytes | os.PathLike) or hasattr(audio, "read"):
         source = cast("AudioSource", audio)
-        samples, name = load_channels(source), f"{_name(source)}: the recording"
+        samples, name = load_channels(source), f"{source_name(source)}: the recording"
     else:
         array, name = np.asarray(audio), "the array"
         if array.ndim == 2 and array.shape[0] > array.shape[1]:
@@ -165,18 +111,13 @@ def as_channels(audio: AudioSource | ArrayLike) -> NDArray[np.float32]:
 def _checked(array: NDArray[Any]) -> NDArray[np.float32]:
     """Samples as float32, if they are samples."""
     if array.dtype == np.int16:
-        return _scaled(array)
+        return scaled(array)
     if array.dtype.kind != "f":
         raise AudioError(f"audio samples must be floats in [-1, 1] or int16, not {array.dtype}")
     bad = array.size - int(np.count_nonzero(np.isfinite(array)))
     if bad:
         raise AudioError(f"{bad} of {array.size} audio samples are NaN or infinite")
     return array.astype(np.float32, copy=False)
-
-
-def _scaled(samples: NDArray[np.int16]) -> NDArray[np.float32]:
-    scaled: NDArray[np.float32] = np.multiply(samples, 1 / 32768, dtype=np.float32)
-    return scaled
 
 
 def pad_or_trim(array: ArrayLike, length: int = N_SAMPLES, *, axis: int = -1) -> NDArray[Any]:
@@ -293,133 +234,3 @@ def _window() -> NDArray[np.float32]:
     angles = np.arange(N_FFT, dtype=np.float32) * np.float32(2 * np.pi / N_FFT)
     window: NDArray[np.float32] = np.float32(0.5) - np.float32(0.5) * np.cos(angles)
     return window
-
-
-def _name(file: AudioSource) -> str:
-    if isinstance(file, str | os.PathLike):
-        return os.fspath(file)
-    return str(getattr(file, "name", "audio stream"))
-
-
-def _open(file: AudioSource) -> InputContainer:
-    import io
-
-    import av
-
-    # Tags in whatever encoding are no reason to refuse a recording; from 19 on that is the default.
-    lenient: dict[str, Any] = {"metadata_errors": "ignore"} if _av_version() < 19 else {}
-    if isinstance(file, bytes):
-        file = io.BytesIO(file)
-    if isinstance(file, io.BytesIO) and not file.getbuffer().nbytes:
-        raise AudioError(f"{_name(file)}: there is no data")
-    if isinstance(file, str | os.PathLike):
-        path = os.fspath(file)
-        # The prefix keeps FFmpeg from taking "a:b.wav" for a URL; what is no file may be one.
-        if Path(path).exists() or "://" not in path:
-            if Path(path).is_file() and not Path(path).stat().st_size:
-                raise AudioError(f"{path}: the file is empty")
-            path = f"file:{path}"
-        return cast("InputContainer", av.open(path, mode="r", **lenient))
-    # A stream may hold a playlist from who knows where: it must not open files or connections.
-    closed = {"protocol_whitelist": "none"}
-    return cast("InputContainer", av.open(file, mode="r", options=closed, **lenient))
-
-
-def _av_version() -> int:
-    import av
-
-    return int(av.__version__.partition(".")[0])
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, IsADirectoryError):
-        return "is a directory, not a recording"
-    if isinstance(error, PermissionError):
-        return "permission denied"
-    detail = getattr(error, "strerror", None) or str(error)
-    return f"not a recording that FFmpeg can read ({detail})"
-
-
-def _missing_end(container: InputContainer, stream: AudioStream, seconds: float) -> str:
-    """Says so where the header promises more audio than the file holds; else empty."""
-    if container.format.name not in _STATES_LENGTH or not stream.duration or not stream.time_base:
-        return ""
-    stated = float(stream.duration * stream.time_base)
-    if seconds >= stated - _LENGTH_TOLERANCE:
-        return ""
-    return f"the file ends early, {seconds:.2f} s of {stated:.2f} s"
-
-
-class _Reader:
-    """Decodes one stream to 16 bits.
-
-    Attributes:
-        damage: What was wrong with the file, or empty.
-        seconds_in: How much audio was decoded.
-    """
-
-    def __init__(self, name: str, rate: int, mix: bool) -> None:
-        self.damage = ""
-        self.seconds_in = 0.0
-        self._name = name
-        self._rate = rate
-        self._mix = mix
-
-    def read(self, container: InputContainer, stream: AudioStream) -> NDArray[np.int16]:
-        """Everything that can be decoded, (channels, n); one channel if they are to be mixed."""
-        from av.audio.resampler import AudioResampler
-
-        parts: list[NDArray[np.int16]] = []
-        resampler: AudioResampler | None = None
-        setup: tuple[str, str, int] | None = None
-        channels = 0
-        for frame in self._frames(container, stream):
-            self._refuse_non_numbers(stream, frame)
-            now = (frame.format.name, frame.layout.name, frame.sample_rate)
-            if resampler is None or now != setup:
-                parts += _flush(resampler)
-                before, channels = channels, frame.layout.nb_channels
-                if not self._mix and before not in (0, channels):
-                    raise AudioError(f"{self._name}: the number of channels changes within the recording")
-                layout = "mono" if self._mix else frame.layout
-                resampler, setup = AudioResampler("s16p", layout, self._rate), now
-            self.seconds_in += frame.samples / frame.sample_rate
-            # Timestamps of damaged files run backwards; the samples' order is what counts.
-            frame.pts = None
-            parts += _resampled(resampler, frame)
-        parts += _flush(resampler)
-        return np.concatenate(parts, axis=1) if parts else np.empty((1, 0), np.int16)
-
-    def _frames(self, container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
-        import av
-
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets)
-            except StopIteration:
-                return
-            except av.FFmpegError as error:
-                self.damage = f"the file is damaged ({error.strerror})"
-                return
-            try:
-                frames = packet.decode()
-            except av.FFmpegError as error:
-                self.damage = f"the file is damaged ({error.strerror})"
-                continue
-            yield from frames
-
-    def _refuse_non_numbers(self, stream: AudioStream, frame: AudioFrame) -> None:
-        # Only raw float samples can hold them; no decoder makes them.
-        if stream.codec_context.name.startswith("pcm_f") and not np.isfinite(frame.to_ndarray()).all():
-            raise AudioError(f"{self._name}: the file has samples that are NaN or infinite")
-
-
-def _flush(resampler: Any) -> list[NDArray[np.int16]]:
-    return [] if resampler is None else _resampled(resampler, None)
-
-
-def _resampled(resampler: Any, frame: AudioFrame | None) -> list[NDArray[np.int16]]:
-    return [out.to_ndarray() for out in resampler.resample(frame)]

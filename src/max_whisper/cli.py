@@ -18,27 +18,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import max_whisper
 from max_whisper.checkpoints import cache_folder, list_models
 from max_whisper.command.align import align_parser, read_text
+from max_whisper.command.arguments import (
+    check_word_flags,
+    ladder,
+    take_layout,
+    take_model_args,
+    take_vad_parameters,
+    use_english,
+    warn,
+)
 from max_whisper.command.display import Display
 from max_whisper.command.flags import (
     FLAGS,
-    LAYOUT_FLAGS,
+    LISTEN_FLAGS,
     MODEL_FLAGS,
-    VAD_PARAMETERS,
-    WHISPER_LAYOUT_FLAGS,
-    WORD_FLAGS,
-    default_of,
 )
 from max_whisper.command.inputs import Recording, recordings
 from max_whisper.errors import AudioError, MaxWhisperError, MaxWhisperWarning, OptionError, OutputError
-from max_whisper.subtitles import SubtitleLayout
 from max_whisper.transcribe.forced import AlignOptions
 from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
-from max_whisper.writers import SUBTITLES, ResultWriter, get_writer
+from max_whisper.writers import ResultWriter, get_writer
 
 PROGRAM = "max-whisper"
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -49,6 +51,7 @@ other commands:
   {PROGRAM} models           list the models and those that are here
   {PROGRAM} prepare MODEL    fetch and compile models ahead of their first use
   {PROGRAM} align AUDIO TEXT find when the words of a known text are said
+  {PROGRAM} listen           transcribe a microphone, or standard input, as it comes
   {PROGRAM} compare AUDIO    transcribe with several engines and compare
   {PROGRAM} inspect AUDIO    compare with a reference stage by stage
 
@@ -131,17 +134,16 @@ class _Run:
 
     def __init__(self, args: dict[str, Any]) -> None:
         """Raises :class:`OptionError` for arguments that make no sense."""
-        _check_word_flags(args)
-        _check_subtitle_flags(args)
-        _use_english(args)
+        check_word_flags(args)
+        use_english(args)
         self.display = Display(args.pop("verbose"))
         self.recordings, self.failures = recordings(args.pop("audio"))
-        self.layout = SubtitleLayout.of({name: args.pop(name) for name in LAYOUT_FLAGS})
+        self.layout = take_layout(args)
         self.writer = get_writer(args.pop("output_format"), args.pop("output_dir"))
         self.model_name = args.pop("model")
-        self.model_args = _model_args(args)
-        temperature = _ladder(args.pop("temperature"), args.pop("temperature_increment_on_fallback"))
-        vad_parameters = _vad_parameters(args)
+        self.model_args = take_model_args(args)
+        temperature = ladder(args.pop("temperature"), args.pop("temperature_increment_on_fallback"))
+        vad_parameters = take_vad_parameters(args)
         self.options = transcribe_options(temperature=temperature, vad_parameters=vad_parameters, **args)
 
     def __call__(self) -> int:
@@ -183,90 +185,15 @@ class _Run:
         self.writer.write(result.as_dict(), recording.stem, self.layout)
 
 
-def _check_word_flags(args: dict[str, Any]) -> None:
-    for name in WORD_FLAGS:
-        if args[name] and not args["word_timestamps"]:
-            raise OptionError(f"--{name} requires --word_timestamps True")
-    for name, wanted in (
-        ("prepend_punctuations", "word_timestamps"),
-        ("append_punctuations", "word_timestamps"),
-        ("carry_initial_prompt", "initial_prompt"),
-        ("prompt_reset_on_temperature", "condition_on_previous_text"),
-    ):
-        if args[name] != default_of(name) and not args[wanted]:
-            _warn(f"--{name} has no effect without --{wanted}")
-    threshold = "language_detection_threshold"
-    if args[threshold] != default_of(threshold) and args["language_detection_segments"] == 1:
-        _warn(f"--{threshold} has no effect without --language_detection_segments")
-
-
-def _check_subtitle_flags(args: dict[str, Any]) -> None:
-    """Flags of whisper's that have no effect are told, as there; of this command's own, refused."""
-    chosen = args["output_format"]
-    for name in LAYOUT_FLAGS:
-        if args[name] and chosen not in (*SUBTITLES, "all"):
-            if name not in WHISPER_LAYOUT_FLAGS:
-                raise OptionError(f"--{name} is for subtitles, and --output_format {chosen} has none")
-            _warn(f"--{name} has no effect on {chosen}")
-    if args["break_at_clauses"]:
-        return
-    if args["max_line_count"] and not args["max_line_width"]:
-        _warn("--max_line_count has no effect without --max_line_width")
-    if args["max_words_per_line"] and args["max_line_width"]:
-        _warn("--max_words_per_line has no effect with --max_line_width")
-
-
-def _vad_parameters(args: dict[str, Any]) -> dict[str, Any] | None:
-    """The parameters of the voice activity filter that are given, taken out of the arguments."""
-    given = {name: args.pop(f"vad_{name}") for name in VAD_PARAMETERS}
-    given = {name: value for name, value in given.items() if value is not None}
-    if given and not args["vad_filter"]:
-        raise OptionError(f"--vad_{next(iter(given))} requires --vad_filter True")
-    return given or None
-
-
-def _use_english(args: dict[str, Any]) -> None:
-    """What a model's name says of its language needs no loading.
-
-    Raises:
-        OptionError: For options that have to find a language.
-    """
-    if args["model"].endswith(".en"):
-        if args["language"] not in (None, "en"):
-            _warn(f"{args['model']} knows English only, not {args['language']!r}: using English")
-        for name, default in (
-            ("languages", None),
-            ("multilingual", False),
-            ("language_detection_segments", 1),
-        ):
-            if args[name] != default:
-                raise OptionError(f"{args['model']} knows English only: leave --{name} out")
-        args["language"] = "en"
-
-
 def _for_model(options: TranscribeOptions, model: max_whisper.Whisper, name: str) -> TranscribeOptions:
     """The options as far as the loaded model can follow them."""
     if model.is_multilingual:
         return options
     if options.decoding.language not in (None, "en"):
-        _warn(f"{name} knows English only, not {options.decoding.language!r}: using English")
+        warn(f"{name} knows English only, not {options.decoding.language!r}: using English")
     if options.decoding.task == "translate":
-        _warn(f"{name} knows English only and cannot translate: transcribing")
+        warn(f"{name} knows English only and cannot translate: transcribing")
     return replace(options, decoding=replace(options.decoding, language="en", task="transcribe"))
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, MaxWhisperWarning, stacklevel=2)
-
-
-def _ladder(temperature: float, increment: float | None) -> list[float]:
-    """The temperatures to try, the same floats as openai-whisper's command."""
-    if increment is None:
-        return [temperature]
-    if increment <= 0:
-        raise OptionError(f"--temperature_increment_on_fallback is {increment}; it must be above 0, or None")
-    ladder: list[float] = np.arange(temperature, 1.0 + 1e-6, increment).tolist()
-    return ladder or [temperature]
 
 
 def _make_directory(writer: ResultWriter) -> None:
@@ -274,17 +201,6 @@ def _make_directory(writer: ResultWriter) -> None:
         writer.output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {writer.output_dir}: {error.strerror}") from error
-
-
-def _model_args(args: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of :func:`max_whisper.load_model`, taken out of the command's."""
-    device, threads = args.pop("device"), args.pop("threads")
-    return {
-        "device": None if device == "auto" else device,
-        "download_root": args.pop("model_dir"),
-        "precision": args.pop("precision"),
-        "threads": threads or 0,
-    }
 
 
 def _load(
@@ -302,7 +218,7 @@ def _prepare(arguments: list[str]) -> int:
     for flag in MODEL_FLAGS:
         flag.add_to(parser)
     args = vars(parser.parse_args(arguments))
-    names, model_args, display = args.pop("model"), _model_args(args), Display(False)
+    names, model_args, display = args.pop("model"), take_model_args(args), Display(False)
     for name in names:
         _load(display, name, model_args, complete=True)
         display.line(f"{name} is ready")
@@ -314,8 +230,7 @@ def _align(arguments: list[str]) -> int:
     args = vars(parser.parse_args(arguments))
     source, audio = args.pop("text"), args.pop("audio")
     try:
-        _check_subtitle_flags(args)
-        layout = SubtitleLayout.of({name: args.pop(name) for name in LAYOUT_FLAGS})
+        layout = take_layout(args)
         text = read_text(source, audio)
     except OptionError as error:
         parser.error(str(error))
@@ -324,13 +239,65 @@ def _align(arguments: list[str]) -> int:
         raise AudioError(failures[0] if failures else f"{audio} is a directory; a text has one recording")
     (recording,), display = found, Display(args.pop("verbose"))
     writer = get_writer(args.pop("output_format"), args.pop("output_dir"))
-    name, model_args, options = args.pop("model"), _model_args(args), AlignOptions(**args)
+    name, model_args, options = args.pop("model"), take_model_args(args), AlignOptions(**args)
     _make_directory(writer)
     model = _load(display, name, model_args)
     with display.recording(recording.name):
         result = display.follow(model.align_events(recording.read(), text, options))
     writer.write(result.as_dict(), recording.stem, layout)
     return OK
+
+
+def listen_parser() -> argparse.ArgumentParser:
+    """The parser of ``max-whisper listen``."""
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} listen",
+        usage="%(prog)s [OPTION...] [INPUT]",
+        description="Transcribes while somebody speaks: prints words once they are agreed upon, and writes "
+        "the transcript when the input ends or Ctrl-C is pressed.",
+    )
+    parser.add_argument(
+        "input",
+        nargs="?",
+        metavar="INPUT",
+        help="microphone, - for standard input, a file or an address; if not given, standard input, "
+        "or the microphone where that is a terminal",
+    )
+    for title, flags in LISTEN_FLAGS.items():
+        group = parser.add_argument_group(title)
+        for flag in flags:
+            flag.add_to(group)
+    return parser
+
+
+def _listen(arguments: list[str]) -> int:
+    from max_whisper.command.listen import LiveDisplay, Source, listen
+    from max_whisper.command.sources import InputFormat
+    from max_whisper.transcribe.live.options import live_options
+
+    parser = listen_parser()
+    args = vars(parser.parse_args(arguments))
+    try:
+        use_english(args)
+        format = InputFormat(args.pop("input_format"), args.pop("sample_rate"), args.pop("channels"))
+        source = Source(args.pop("input"), args.pop("microphone"), format)
+        layout = take_layout(args)
+        writer = get_writer(args.pop("output_format"), args.pop("output_dir"))
+        show, name = LiveDisplay(args.pop("verbose")), args.pop("model")
+        model_args = take_model_args(args)
+        vad_parameters = take_vad_parameters(args)
+        options = {**args, "vad_parameters": vad_parameters}
+        live_options(**options)
+    except OptionError as error:
+        parser.error(str(error))
+    _make_directory(writer)
+    model = _load(Display(False), name, model_args, complete=True)
+    foreign = options["task"] == "translate" or options["language"] not in (None, "en")
+    if foreign and not model.is_multilingual:
+        raise OptionError(f"{name} knows English only: leave --task and --language out")
+    transcript, number = listen(source, max_whisper.StreamingTranscriber(model, **options), show)
+    writer.write(transcript.as_dict(), source.stem, layout)
+    return 128 + number if number else OK
 
 
 def _models(arguments: list[str]) -> int:
@@ -372,6 +339,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "models": _models,
     "prepare": _prepare,
     "align": _align,
+    "listen": _listen,
     "compare": partial(_lab, "compare"),
     "inspect": partial(_lab, "inspect"),
 }

@@ -47,6 +47,10 @@ class OutputError(MaxWhisperError):
     """A transcript cannot be written."""
 
 
+class StoppedError(MaxWhisperError):
+    """A transcription was stopped by whoever asked for it, before its end."""
+
+
 class MaxWhisperWarning(UserWarning):
     """The base of every warning that this package gives: a result stands, with a reservation."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
+from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +13,9 @@ from numpy.typing import ArrayLike
 from max_whisper.audio import AudioSource
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.tokenizer import Vocabulary, language_code
+from max_whisper.transcribe.awaiting import iterated
 from max_whisper.transcribe.channels import Told
+from max_whisper.transcribe.engine import Stop
 from max_whisper.transcribe.forced import AlignOptions
 from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
 from max_whisper.transcribe.prepared import Prepared
@@ -45,12 +48,15 @@ class Whisper(WindowModel):
     def _transcriber(self) -> Transcriber:
         return Transcriber(self._engine, self.dims, self.tokenizer, self.alignment_heads)
 
-    def transcribe(self, audio: Audio, *, verbose: bool | None = None, **options: Any) -> dict[str, Any]:
+    def transcribe(
+        self, audio: Audio, *, verbose: bool | None = None, stop: Stop | None = None, **options: Any
+    ) -> dict[str, Any]:
         """Transcribes a recording, with openai-whisper's arguments and result.
 
         Args:
             audio: A file, or 16 kHz mono samples; see :func:`max_whisper.load_audio`.
             verbose: True writes each segment to standard output, False a progress bar, None nothing.
+            stop: Another thread may set it to end the transcription.
             options: See :func:`max_whisper.transcribe.options.transcribe_options`.
 
         Returns:
@@ -59,19 +65,27 @@ class Whisper(WindowModel):
         Raises:
             AudioError: The recording can't be read.
             OptionError: For options that make no sense.
+            StoppedError: ``stop`` was set before the end.
         """
-        return _told(self.events(audio, transcribe_options(**options)), verbose)
+        return _told(self.events(audio, transcribe_options(**options), stop=stop), verbose)
 
-    def stream(self, audio: Audio, **options: Any) -> Iterator[Segment]:
+    def stream(self, audio: Audio, *, stop: Stop | None = None, **options: Any) -> Iterator[Segment]:
         """Yields the segments of a recording as they are decoded; arguments as :meth:`transcribe`'s."""
-        for event in self.events(audio, transcribe_options(**options)):
+        for event in self.events(audio, transcribe_options(**options), stop=stop):
             if isinstance(event, Segment):
                 yield event
 
     def events(
-        self, audio: Audio | Prepared, options: TranscribeOptions | None = None
+        self,
+        audio: Audio | Prepared,
+        options: TranscribeOptions | None = None,
+        *,
+        stop: Stop | None = None,
     ) -> Generator[Event, None, Transcript]:
         """Yields all that a transcription tells on its way, and returns the transcript.
+
+        That is the language where it is detected, segments, and progress after each window. Closing
+        the generator, or setting ``stop`` in another thread, ends the transcription.
 
         With :attr:`TranscribeOptions.multichannel`, the recording's channels are transcribed side by
         side; what they tell comes in order of time.
@@ -79,11 +93,44 @@ class Whisper(WindowModel):
         Args:
             audio: A file or samples, or what :meth:`prepare` made of them.
             options: How.
+            stop: Ends it, where another thread sets it.
+
+        Raises:
+            StoppedError: ``stop`` was set before the end.
         """
-        return self._transcriber.events(audio, options or TranscribeOptions())
+        return self._transcriber.events(audio, options or TranscribeOptions(), stop)
+
+    async def astream(self, audio: Audio, **options: Any) -> AsyncGenerator[Segment, None]:
+        """:meth:`stream` for an event loop, which goes on meanwhile; see :meth:`aevents`."""
+        async with aclosing(self.aevents(audio, transcribe_options(**options))) as events:
+            async for event in events:
+                if isinstance(event, Segment):
+                    yield event
+
+    async def aevents(
+        self, audio: Audio, options: TranscribeOptions | None = None
+    ) -> AsyncGenerator[Event | Transcript, None]:
+        """:meth:`events` for an event loop, which goes on meanwhile; the last event is the transcript.
+
+        Cancelling the task that waits for an event, or closing the generator, ends the transcription
+        after the pass of the model that it is in.
+        """
+        stop = Stop()
+
+        def told() -> Iterator[Event | Transcript]:
+            yield (yield from self.events(audio, options, stop=stop))
+
+        async with aclosing(iterated(told, stop)) as events:
+            async for event in events:
+                yield event
 
     def events_of_many(
-        self, recordings: Iterable[Audio], options: TranscribeOptions | None = None, *, at_once: int = 8
+        self,
+        recordings: Iterable[Audio],
+        options: TranscribeOptions | None = None,
+        *,
+        at_once: int = 8,
+        stop: Stop | None = None,
     ) -> Told:
         """Transcribes many recordings side by side: each pass of the decoder serves several.
 
@@ -95,12 +142,13 @@ class Whisper(WindowModel):
             at_once: How many are on their way at the same time; with
                 :attr:`TranscribeOptions.multichannel`, how many channels. With
                 :attr:`TranscribeOptions.batch_size`, that is how many pieces of all of them are.
+            stop: As for :meth:`events`.
 
         Yields:
             (number of the recording, event); the last of each number is its transcript, or the
             exception that ended it. Other recordings go on.
         """
-        return self._transcriber.events_of_many(recordings, options or TranscribeOptions(), at_once)
+        return self._transcriber.events_of_many(recordings, options or TranscribeOptions(), at_once, stop)
 
     def prepare(self, audio: Audio, options: TranscribeOptions | None = None) -> Prepared:
         """Reads a recording, finds its speech if options say so, and makes its log-mel.
@@ -132,6 +180,7 @@ class Whisper(WindowModel):
         original_split: bool = False,
         token_logprobs: bool = False,
         verbose: bool | None = None,
+        stop: Stop | None = None,
     ) -> dict[str, Any]:
         """Finds when the words of a known text are said in a recording, however long it is.
 
@@ -142,6 +191,7 @@ class Whisper(WindowModel):
             original_split: Whether segments are the lines of the text; otherwise they are sentences.
             token_logprobs: Whether each segment tells the log-probabilities of its tokens.
             verbose: As for :meth:`transcribe`.
+            stop: As for :meth:`transcribe`.
 
         Returns:
             What :meth:`transcribe` returns, with ``words`` in each segment.
@@ -153,13 +203,18 @@ class Whisper(WindowModel):
         """
         code = None if language is None else language_code(language)
         options = AlignOptions(code, original_split, token_logprobs)
-        return _told(self.align_events(audio, text, options), verbose)
+        return _told(self.align_events(audio, text, options, stop=stop), verbose)
 
     def align_events(
-        self, audio: Audio, text: str, options: AlignOptions | None = None
+        self,
+        audio: Audio,
+        text: str,
+        options: AlignOptions | None = None,
+        *,
+        stop: Stop | None = None,
     ) -> Generator[Event, None, Transcript]:
         """Yields all that an alignment tells on its way, and returns the aligned text."""
-        return self._transcriber.align_events(audio, text, options or AlignOptions())
+        return self._transcriber.align_events(audio, text, options or AlignOptions(), stop)
 
 
 def load_model(

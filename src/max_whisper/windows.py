@@ -213,6 +213,10 @@ class WindowModel:
 
         return self._engine.run(work())
 
+    def run(self, work: Steps[Any]) -> Any:
+        """Runs a generator of requests (:mod:`max_whisper.decoding.requests`) to its end."""
+        return self._engine.run(work)
+
     def _heard(self, one: Array) -> Encode | Attend:
         """The request that makes a window of a log-mel or of encoder output."""
         mel, features = (self.dims.n_mels, N_FRAMES), (self.dims.n_audio_ctx, self.dims.n_audio_state)

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from max_whisper import load_audio
+
 DATA = Path(__file__).resolve().parent.parent / "data"
 JFK = DATA / "jfk.flac"
 COMMAND = [sys.executable, "-m", "max_whisper", "--model", "tiny.en"]
@@ -124,3 +126,28 @@ def test_full_disk(tmp_path: Path) -> None:
     assert b"cannot write jfk.txt: File too large" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["jfk.txt"]
     assert full.read_text() == "what was there before\n"
+
+
+def test_listens_to_a_pipe(tmp_path: Path) -> None:
+    samples = (load_audio(JFK) * 32768).astype("<i2").tobytes()
+    process = subprocess.Popen(
+        [*COMMAND[:3], "listen", *COMMAND[3:], "--vad_filter", "False", "-f", "json"],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(samples[: 9 * 32000])
+    process.stdin.flush()
+    # Words are there before the input ends, and stay as they are.
+    begun = os.read(process.stdout.fileno(), 10)
+    process.stdin.write(samples[9 * 32000 :])
+    out, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors) == (0, b"")
+    result = json.loads((tmp_path / "stdin.json").read_text("utf-8"))
+    assert (begun + out).decode().split() == result["text"].split()
+    assert "what you can do for your country" in result["text"]
+    words = [word for segment in result["segments"] for word in segment["words"]]
+    ends = [word["end"] for word in words]
+    assert ends == sorted(ends) and 9 < ends[-1] <= 11

@@ -17,7 +17,8 @@ MODULES = {
 ALLOWED = {
     "errors": set(),
     "version": set(),
-    "audio": {"errors"},
+    "media": {"errors"},
+    "audio": {"errors", "media"},
     "tokenizer": {"errors", "checkpoints"},
     "checkpoints": {"errors"},
     "normalizers": {"errors"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import inspect
 import subprocess
@@ -13,18 +14,19 @@ import numpy as np
 import pytest
 
 import max_whisper
-from max_whisper.errors import AlignmentError, AudioError, DeviceError, OptionError
+from max_whisper.errors import AlignmentError, AudioError, DeviceError, OptionError, StoppedError
 from max_whisper.model import Whisper
 from max_whisper.transcribe import prepared
 from max_whisper.transcribe.options import transcribe_options
-from max_whisper.transcribe.segments import Segment, Transcript
+from max_whisper.transcribe.segments import Progress, Segment, Transcript
 from support.mock_runtime import MockRuntime
 from support.tiny import DIMS, MULTILINGUAL, TinyModel, TinyTokenizer
 
 TABLES = TinyModel(3, end=1.0)
 FEATURES = (DIMS.n_audio_ctx, DIMS.n_audio_state)
-PUBLIC = """DecodingOptions DecodingResult ModelDimensions Whisper __version__ available_models decode
-    detect_language load_audio load_model log_mel_spectrogram pad_or_trim transcribe"""
+PUBLIC = """DecodingOptions DecodingResult ModelDimensions StreamingTranscriber Whisper
+    __version__ available_models decode detect_language load_audio load_model log_mel_spectrogram
+    pad_or_trim transcribe"""
 
 
 class TinyWhisper(Whisper):
@@ -178,6 +180,111 @@ def test_a_model_can_be_asked_while_it_streams(model):
     rest = list(stream)
     again = list(model.stream(np.zeros(16000 * 90, np.float32), language="en", no_speech_threshold=None))
     assert [first, *rest] == again
+
+
+def test_another_thread_stops_a_stream_within_a_pass(model):
+    stop = threading.Event()
+    stream = model.stream(np.zeros(16000 * 90, np.float32), no_speech_threshold=None, stop=stop)
+    next(stream)
+    passes = len(model._engine._scheduler.runtime.passes)
+    threading.Thread(target=stop.set).start()
+    with pytest.raises(StoppedError, match="stopped"):
+        list(stream)
+    assert len(model._engine._scheduler.runtime.passes) <= passes + 1
+    assert not model._engine._scheduler._jobs
+    assert model.transcribe(np.zeros(16000 * 5), stop=threading.Event())["segments"] is not None
+
+
+def test_progress_comes_with_every_window_and_ends_at_the_end(model):
+    audio = np.zeros(16000 * 50, np.float32)
+    events = model.events(audio, transcribe_options(language="en", no_speech_threshold=None))
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert len(progress) > 1
+    assert [event.done for event in progress] == sorted(event.done for event in progress)
+    assert (progress[-1].done, progress[-1].total) == (5000, 5000)
+
+
+def test_async_streams_give_the_same_and_do_not_block_the_loop(model):
+    audios = [np.zeros(16000 * seconds, np.float32) for seconds in (50, 33)]
+    options = {"language": "en", "no_speech_threshold": None}
+
+    async def collect(audio):
+        return [segment async for segment in model.astream(audio, **options)]
+
+    async def everything():
+        slow = model._engine._scheduler.runtime
+        forward, ticks, waited = slow.forward, 0, []
+
+        def waiting(batch):
+            waited.append(reached.wait(10))
+            return forward(batch)
+
+        async def tick():
+            # The first pass waits until the loop has gone on beside it.
+            nonlocal ticks
+            await asyncio.sleep(0)
+            ticks += 1
+            reached.set()
+
+        reached = threading.Event()
+        slow.forward = waiting
+        both = asyncio.gather(*map(collect, audios))
+        await tick()
+        found = await both
+        assert ticks == 1 and all(waited)
+        return found
+
+    assert asyncio.run(everything()) == [list(model.stream(audio, **options)) for audio in audios]
+
+
+def test_async_events_end_with_the_transcript(model):
+    audio = np.zeros(16000 * 33, np.float32)
+
+    async def collect():
+        return [event async for event in model.aevents(audio, transcribe_options(language="en"))]
+
+    *_, last = asyncio.run(collect())
+    assert isinstance(last, Transcript) and last.as_dict() == model.transcribe(audio, language="en")
+
+
+def test_a_cancelled_task_leaves_the_model_free(model):
+    runtime = model._engine._scheduler.runtime
+    forward, entered = runtime.forward, threading.Event()
+
+    def slow(batch):
+        entered.set()
+        threading.Event().wait(0.05)
+        return forward(batch)
+
+    runtime.forward = slow
+
+    async def run():
+        async def listen():
+            async for _ in model.astream(np.zeros(16000 * 900, np.float32), no_speech_threshold=None):
+                pass
+
+        task = asyncio.create_task(listen())
+        await asyncio.to_thread(entered.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        # Not a moment later: the thread has ended, too.
+        assert not model._engine._scheduler._jobs
+        stream = model.astream(np.zeros(16000 * 900, np.float32), no_speech_threshold=None)
+        assert isinstance(await anext(stream), Segment)
+        await stream.aclose()
+        assert not model._engine._scheduler._jobs
+
+    asyncio.run(run())
+
+
+def test_an_error_reaches_whoever_awaits(model):
+    async def run():
+        async for _ in model.astream("missing.flac"):
+            pass
+
+    with pytest.raises(AudioError, match="missing"):
+        asyncio.run(run())
 
 
 def test_many_recordings_get_what_each_gets_alone_and_errors_stay_with_their_own(model):

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from max_whisper.command.flags import FLAGS, Flag, reference, shared
+from max_whisper.command.flags import FLAGS, LISTEN_FLAGS, Flag, reference, shared
 from max_whisper.command.inputs import STDIN
 from max_whisper.errors import AlignmentError, OptionError
 from max_whisper.utils import str2bool
@@ -35,9 +35,10 @@ FLAGS_OF_ALIGN: dict[str, tuple[Flag, ...]] = {
 }
 
 
-def own_flags() -> str:
-    """The flags that nothing else has, as a Markdown table for docs/cli.md."""
-    return "\n" + reference({"align": FLAGS_OF_ALIGN["text"][1:]})
+def all_flags() -> str:
+    """The flags of all commands that transcribe or align, as Markdown tables for docs/cli.md."""
+    own = reference({"align": FLAGS_OF_ALIGN["text"][1:]})
+    return f"{reference()}\n{own}\n## Flags of listen\n\n{reference(LISTEN_FLAGS)}"
 
 
 def align_parser(program: str) -> argparse.ArgumentParser:

@@ -89,14 +89,19 @@ class Display:
 
     @staticmethod
     def line(text: str) -> None:
-        """A line of the result, on standard output.
+        """A line of the result, on standard output; errors as :meth:`write`'s."""
+        Display.write(f"{text}\n")
+
+    @staticmethod
+    def write(text: str) -> None:
+        """A piece of the result, on standard output.
 
         Raises:
             BrokenPipeError: Its reader has gone.
             OutputError: It cannot be written.
         """
         try:
-            sys.stdout.write(f"{text}\n")
+            sys.stdout.write(text)
             sys.stdout.flush()
         except OSError as error:
             # What Python has kept of it would be tried once more at exit, and fail once more.

@@ -257,6 +257,48 @@ def shared(title: str, *left_out: str) -> tuple[Flag, ...]:
     return tuple(flag for flag in FLAGS[title] if flag.name.removeprefix("--") not in left_out)
 
 
+# Flags of ``max-whisper listen``: those of the command that hold live, and its own.
+LISTEN_FLAGS: dict[str, tuple[Flag, ...]] = {
+    "input": (
+        _flag("--microphone", "number or part of the name of the microphone; the default one if not given"),
+        _flag(
+            "--input_format",
+            "of standard input: s16le, s32le, f32le, u8 (raw samples), or a container by FFmpeg's name; "
+            "auto knows most containers and takes all else for s16le",
+            default="auto",
+        ),
+        _flag("--sample_rate", "of raw samples, in Hz", int, 16000),
+        _flag("--channels", "of raw samples", int, 1),
+    ),
+    "model": FLAGS["model"],
+    "output": FLAGS["output"],
+    "task": shared(
+        "task",
+        *("carry_initial_prompt", "clip_timestamps", "prompt_reset_on_temperature", "prefix"),
+        *("multichannel", "speaker_names"),
+    ),
+    "language detection": tuple(flag for flag in FLAGS["language detection"] if flag.name == "--languages"),
+    "live": (
+        _flag("--min_chunk_size", "seconds of new audio that are waited for", float, 1.0),
+        _flag("--buffer_trimming_sec", "seconds of audio that are heard again at most", float, 15.0),
+    ),
+    "decoding": tuple(
+        flag
+        for flag in FLAGS["decoding"]
+        if flag.name.endswith("_threshold")
+        or flag.name in ("--suppress_tokens", "--repetition_penalty", "--no_repeat_ngram_size")
+    ),
+    "words": shared("words", "word_timestamps", "hallucination_silence_threshold"),
+    "voice activity": (
+        _flag("--vad_filter", "whether silence is left out; needs max-whisper[vad]", str2bool, True),
+        _flag("--vad_threshold", "probability at which speech begins; 0.5 if not given", float),
+        _flag("--vad_min_speech_duration_ms", "shorter speech is left out; 0 if not given", int),
+        _flag("--vad_min_silence_duration_ms", "a pause that ends an utterance; 500 if not given", int),
+        _flag("--vad_speech_pad_ms", "what is kept before and after speech; 300 if not given", int),
+    ),
+}
+
+
 def reference(groups: Mapping[str, Sequence[Flag]] = FLAGS) -> str:
     """Flags as Markdown tables, for docs/cli.md."""
     lines = []

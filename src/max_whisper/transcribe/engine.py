@@ -12,9 +12,15 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 from max_whisper.decoding.runtime import Runtime
+from max_whisper.errors import StoppedError
 from max_whisper.transcribe.scheduler import Job, Scheduler
 
 Result = TypeVar("Result")
+
+#: Any thread may set it, to end a transcription.
+Stop = threading.Event
+
+_STOPPED = "the transcription was stopped"
 
 #: How many windows of one call are worked on at once; what they take stays reserved.
 _AT_ONCE = 8
@@ -54,16 +60,28 @@ class Engine:
         finally:
             self._cancel(jobs)
 
-    def events(self, work: Work[Result], rows: int = 1) -> Generator[Any, None, Result]:
+    def events(
+        self, work: Work[Result], rows: int = 1, stop: Stop | None = None
+    ) -> Generator[Any, None, Result]:
         """Yields the events of one generator as they come, and returns its result.
 
         Work goes on while someone asks for the next event; closing this generator ends it.
+
+        Args:
+            work: The generator.
+            rows: The most cache rows that it holds at once.
+            stop: Any thread may set it: the work then ends after the pass that it is in.
+
+        Raises:
+            StoppedError: ``stop`` was set.
         """
         with self._lock:
             job = self._scheduler.submit(work, rows)
         try:
             while True:
-                self._drive(lambda: bool(job.events) or job.done)
+                self._drive(lambda: bool(job.events) or job.done or _is_set(stop))
+                if _is_set(stop) and not job.done:
+                    raise StoppedError(_STOPPED)
                 while job.events:
                     yield job.events.popleft()
                 if job.done and not job.events:
@@ -72,7 +90,7 @@ class Engine:
             self._cancel([job])
 
     def events_of_many(
-        self, starts: Iterable[Callable[[], Work[Result]]], rows: int, at_once: int
+        self, starts: Iterable[Callable[[], Work[Result]]], rows: int, at_once: int, stop: Stop | None = None
     ) -> Generator[tuple[int, Any], None, None]:
         """Runs many generators, some at a time, and yields (number, event) as events come.
 
@@ -83,6 +101,10 @@ class Engine:
             starts: Each makes one generator, when there is room for it.
             rows: The most cache rows that each holds at once.
             at_once: How many may be on their way at once.
+            stop: As for :meth:`events`.
+
+        Raises:
+            StoppedError: ``stop`` was set.
         """
         with self._lock:
             self._scheduler.reserve(rows * at_once, at_once)
@@ -104,7 +126,9 @@ class Engine:
                     with self._lock:
                         jobs[number] = self._scheduler.submit(work, rows)
                 if jobs:
-                    self._drive(lambda: any(job.events or job.done for job in jobs.values()))
+                    self._drive(lambda: any(job.events or job.done for job in jobs.values()) or _is_set(stop))
+                if _is_set(stop) and (more or not all(job.done for job in jobs.values())):
+                    raise StoppedError(_STOPPED)
                 for number, job in list(jobs.items()):
                     while job.events:
                         yield number, job.events.popleft()
@@ -135,3 +159,7 @@ class Engine:
     def _cancel_left(self) -> None:
         while self._left:
             self._scheduler.cancel(self._left.popleft())
+
+
+def _is_set(stop: Stop | None) -> bool:
+    return stop is not None and stop.is_set()

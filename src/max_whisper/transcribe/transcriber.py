@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from max_whisper.audio import N_SAMPLES, AudioSource, log_mel_spectrogram
 from max_whisper.errors import OptionError
 from max_whisper.transcribe.channels import Told, merged, merged_many, opened
-from max_whisper.transcribe.engine import Engine, Work
+from max_whisper.transcribe.engine import Engine, Stop, Work
 from max_whisper.transcribe.forced import AlignOptions, align_recording
 from max_whisper.transcribe.language import Detection, spoken_language
 from max_whisper.transcribe.options import FRAMES_PER_SECOND, TranscribeOptions
@@ -59,37 +59,48 @@ class Transcriber:
         return audio if isinstance(audio, Prepared) else prepare(audio, self.dims.n_mels, options)
 
     def events(
-        self, audio: Audio | Prepared, options: TranscribeOptions
+        self, audio: Audio | Prepared, options: TranscribeOptions, stop: Stop | None = None
     ) -> Generator[Event, None, Transcript]:
-        """Yields the events of one recording, and returns its transcript."""
+        """Yields the events of one recording, and returns its transcript.
+
+        Raises:
+            StoppedError: ``stop`` was set before the end.
+        """
         if options.multichannel:
             if isinstance(audio, Prepared):
                 raise OptionError("multichannel needs the recording itself, with its channels")
             names, channels = opened(audio, options.speaker_names)
-            return merged(self._of_channels(channels, options, len(names)), names)
+            return merged(self._of_channels(channels, options, len(names), stop), names)
         prepared = self.prepare(audio, options)
         if options.batch_size is not None:
-            return self._of_one(prepared, options, options.batch_size)
-        return self.engine.events(self.work(prepared, options), options.rows)
+            return self._of_one(prepared, options, options.batch_size, stop)
+        return self.engine.events(self.work(prepared, options), options.rows, stop)
 
-    def events_of_many(self, recordings: Iterable[Audio], options: TranscribeOptions, at_once: int) -> Told:
+    def events_of_many(
+        self,
+        recordings: Iterable[Audio],
+        options: TranscribeOptions,
+        at_once: int,
+        stop: Stop | None = None,
+    ) -> Told:
         """Yields (number, event) of many recordings; the last of each is its transcript or error.
 
         Args:
             recordings: Files or samples; each is read when its turn comes.
             options: How, for all of them.
             at_once: How many recordings, or channels, are on their way at once, if they are not cut.
+            stop: Ends all of them, where a thread sets it.
         """
         if options.multichannel:
             opens = (partial(opened, audio, options.speaker_names) for audio in recordings)
-            return merged_many(opens, lambda channels: self._of_channels(channels, options, at_once))
+            return merged_many(opens, lambda channels: self._of_channels(channels, options, at_once, stop))
         if options.batch_size is not None:
-            return self._in_pieces(recordings, options, options.batch_size)
+            return self._in_pieces(recordings, options, options.batch_size, stop)
         starts = (partial(self._read, audio, options) for audio in recordings)
-        return self.engine.events_of_many(starts, options.rows, at_once)
+        return self.engine.events_of_many(starts, options.rows, at_once, stop)
 
     def align_events(
-        self, audio: Audio, text: str, options: AlignOptions
+        self, audio: Audio, text: str, options: AlignOptions, stop: Stop | None = None
     ) -> Generator[Event, None, Transcript]:
         """Yields the events of aligning a known text, and returns it with its times.
 
@@ -101,9 +112,8 @@ class Transcriber:
                 f"this model knows English only, not {options.language!r}: align with a multilingual model"
             )
         mel = log_mel_spectrogram(audio, self.dims.n_mels, padding=N_SAMPLES)
-        return self.engine.events(
-            align_recording(mel, text, self.dims, self.tokenizer_for, options, self.heads)
-        )
+        work = align_recording(mel, text, self.dims, self.tokenizer_for, options, self.heads)
+        return self.engine.events(work, stop=stop)
 
     def spoken_language(self, prepared: Prepared, options: TranscribeOptions) -> Language:
         """What language a recording is in.
@@ -152,15 +162,18 @@ class Transcriber:
     def _read(self, audio: Audio, options: TranscribeOptions) -> Work[Transcript]:
         return self.work(self.prepare(audio, options), options)
 
-    def _of_channels(self, channels: Iterable[Audio], options: TranscribeOptions, at_once: int) -> Told:
+    def _of_channels(
+        self, channels: Iterable[Audio], options: TranscribeOptions, at_once: int, stop: Stop | None
+    ) -> Told:
         """Transcribes channels as the recordings that they are."""
-        return self.events_of_many(channels, replace(options, multichannel=False, speaker_names=()), at_once)
+        alone = replace(options, multichannel=False, speaker_names=())
+        return self.events_of_many(channels, alone, at_once, stop)
 
     def _of_one(
-        self, prepared: Prepared, options: TranscribeOptions, at_once: int
+        self, prepared: Prepared, options: TranscribeOptions, at_once: int, stop: Stop | None
     ) -> Generator[Event, None, Transcript]:
         """The events of one recording that is transcribed in pieces."""
-        with closing(self._in_pieces([prepared], options, at_once)) as told:
+        with closing(self._in_pieces([prepared], options, at_once, stop)) as told:
             for _, event in told:
                 if isinstance(event, Exception):
                     raise event
@@ -170,7 +183,11 @@ class Transcriber:
         raise RuntimeError("a recording ended without a transcript")
 
     def _in_pieces(
-        self, recordings: Iterable[Audio | Prepared], options: TranscribeOptions, at_once: int
+        self,
+        recordings: Iterable[Audio | Prepared],
+        options: TranscribeOptions,
+        at_once: int,
+        stop: Stop | None,
     ) -> Told:
         """Cuts recordings at pauses, and transcribes pieces of one or several side by side."""
         places: list[tuple[int, int]] = []  # recording and piece of each generator
@@ -190,7 +207,7 @@ class Transcriber:
                     places.append((number, piece))
                     yield work
 
-        with closing(self.engine.events_of_many(starts(), options.rows, at_once)) as heard:
+        with closing(self.engine.events_of_many(starts(), options.rows, at_once, stop)) as heard:
             for generator, event in heard:
                 number, piece = places[generator]
                 for told in orders[number].take(piece, event):

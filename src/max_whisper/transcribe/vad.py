@@ -29,6 +29,8 @@ CUTTING_PAUSE_MS = 98
 
 #: A probability of speech (0 to 1) for each WINDOW of samples, the last one filled up with zeros.
 Detector = Callable[[NDArray[np.float32]], Sequence[float]]
+#: The probability of speech in the next WINDOW samples of a stream; fewer are filled up with zeros.
+WindowDetector = Callable[[NDArray[np.float32]], float]
 #: First sample, and the sample after the last.
 Span = tuple[int, int]
 
@@ -212,14 +214,29 @@ def silero(samples: NDArray[np.float32]) -> list[float]:
     if model is None:
         model = _mine.model = _load()
     model.reset()
+    probability = _of_windows(model)
+    return [probability(samples[start : start + WINDOW]) for start in range(0, len(samples), WINDOW)]
+
+
+def silero_stream() -> WindowDetector:
+    """Silero VAD for one stream: it remembers the windows that it was given before.
+
+    Raises:
+        OptionError: It is not installed.
+        DeviceError: It doesn't run here.
+    """
+    return _of_windows(_load())
+
+
+def _of_windows(model: Any) -> WindowDetector:
     window = np.zeros(WINDOW, np.float32)
     argument = np.ctypeslib.as_ctypes(window)
-    found = []
-    for start in range(0, len(samples), WINDOW):
-        part = samples[start : start + WINDOW]
+
+    def probability(part: NDArray[np.float32]) -> float:
         window[: len(part)], window[len(part) :] = part, 0
-        found.append(float(model.process(argument)))
-    return found
+        return float(model.process(argument))
+
+    return probability
 
 
 def _load() -> Any:
