@@ -6,7 +6,17 @@ import pytest
 from max_whisper.decoding.runtime import Constraint, TokenSet
 from max_whisper.errors import OptionError
 from max_whisper.graph.constraints import ConstraintArrays
-from max_whisper.graph.precision import PANEL, PRECISIONS, ZERO, choose_precision, quantise, to_bfloat16
+from max_whisper.graph.precision import (
+    FLOAT16_WEIGHTS,
+    PANEL,
+    PRECISIONS,
+    ZERO,
+    choose_precision,
+    find_precision,
+    fits_float16,
+    quantise,
+    to_bfloat16,
+)
 
 
 def unpacked(words, dtype, out, depth):
@@ -36,6 +46,25 @@ def test_packing_keeps_every_weight_in_its_place(name, shape):
         assert np.array_equal(unpacked(words, np.int8, *shape), integers)
         assert np.array_equal(epilogue[1, : shape[0]], scale)
         assert np.array_equal(epilogue[2, : shape[0]].view(np.int32), ZERO * integers.sum(1, dtype=np.int32))
+
+
+@pytest.mark.parametrize("shape", [(32, 64), (33, 64), (7, 11), (100, 3)])
+def test_float16_weights_keep_rows_of_halves(shape):
+    weight = np.random.default_rng(0).normal(size=shape).astype(np.float16)
+    words, _ = FLOAT16_WEIGHTS.pack(weight, np.zeros(shape[0], np.float16))
+    assert words.shape == (-(-shape[0] // PANEL), FLOAT16_WEIGHTS.words(shape[1]), PANEL)
+    rows = words.view(np.float16).reshape(len(words), -1, PANEL).transpose(0, 2, 1)
+    assert np.array_equal(rows.reshape(-1, rows.shape[2])[: shape[0], : shape[1]], weight)
+    assert find_precision(FLOAT16_WEIGHTS.name) is FLOAT16_WEIGHTS
+
+
+def test_only_weights_that_float16_holds_exactly_fit_it():
+    weight = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float16).astype(np.float32)
+    assert fits_float16(weight) and fits_float16(weight.astype(np.float16))
+    for other in (np.float32(1 + 2**-12), np.float32(1e6), np.float32(1e-9)):
+        changed = weight.copy()
+        changed[2, 3] = other
+        assert not fits_float16(changed)
 
 
 def test_quantising_is_within_half_a_step_and_keeps_zero_rows():
