@@ -195,8 +195,9 @@ def tile[
                         acc[(r * NP + p) * VECS + v] = c.unsafe_load[width=WIDTH](
                             r * c_row + p * PANEL + offset + v * WIDTH
                         )
-        # Several steps a round leave the units that add up addresses little to do.
-        comptime ROUND = 2 if P == 1 else 1
+        # Two steps a round leave the units that add up addresses little to do. A tile that fills
+        # AVX-512's registers has no room for what the compiler would then load ahead.
+        comptime ROUND = 2 if P == 1 and (WIDTH < 16 or MR * NP * VECS <= 16) else 1
         var whole = K - K % ROUND
         for k in range(0, whole, ROUND):
             comptime for i in range(ROUND):
