@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from max_whisper.errors import OptionError
 
 PANEL = 32  # columns in a panel of packed weights
-ZERO = 128  # what the kernels add to int8 activations
 
 Words = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -76,7 +75,7 @@ class Precision:
         epilogue[0, :out] = bias
         if self.linear == "int8":
             quantised, epilogue[1] = quantise(padded)
-            epilogue[2] = (ZERO * quantised.sum(axis=1, dtype=np.int32)).view(np.float32)
+            epilogue[2] = quantised.sum(axis=1, dtype=np.int32).view(np.float32)
             words = quantised.view(np.int32)
         elif self.linear == "bfloat16":
             words = to_bfloat16(padded).view(np.int32)

@@ -1,215 +1,105 @@
 """Attention over packed keys and values; scores become weights, and weights results, in float32.
 
-A head's keys and values lie in the panel layout of `tile`: scores are a product with the keys
-(K = head size, columns = positions), the result a product with the values (K = positions,
-columns = head size). The encoder packs both as it goes; the decoder's cross-attention finds them
-packed in the cache. Integers have a scale for each position, of its key and of its value. Several
-tiles of queries share each panel while it is in the first-level cache; a query's result does not
-depend on the others.
+The encoder packs a head's keys and values as it goes; the decoder's cross-attention finds them
+packed in the cache. Positions are taken a chunk at a time, whose scores stay in the first-level
+cache; several tiles of queries share each chunk. A query's result does not depend on the others.
 """
 
-from std.collections import Array
-from std.memory import bitcast
 from std.memory.alloc import unsafe_alloc
 
-from .pack import MOST, bfloat16_pair, most, pack_row, round_pairs
-from .softmax import exponentials, finish_scores
+from .heads import BYTES, Head, has_scales, keys_in, score_kind, values_in, weight_kind
+from .pack import MOST, Scale, larger, pack_row
+from .softmax import LOG2_E, Lanes, NONE, exact, power, raise_top, weigh
 from .team import Team, Work
-from .tile import (
-    F32,
-    Floats,
-    Ints,
-    PANEL,
-    ROWS,
-    WIDTH,
-    Vec,
-    Words,
-    ceildiv,
-    floats,
-    multiplied,
-    parts,
-    step,
-    sweep,
-    words,
-)
+from .tile import F32, Floats, Ints, PANEL, ROWS, VNNI, WIDTH, Vec, ceildiv, floats, step, sweep, words
 
-comptime QUERIES = 4 * ROWS  # queries that go through a head's panels together, at most
-# Positions that integer weights are summed over before the sum becomes float32: an int32 holds
-# 256 products of two numbers up to MOST.
-comptime CHUNK = 256
-
-
-@always_inline
-def multiplied_here[mode: StaticString]() -> StaticString:
-    """In what keys and values stored as `mode` are multiplied: integers always in 16 bits."""
-    return "int16" if mode == "int8" or mode == "int16" else multiplied[mode]()
-
-
-@always_inline
-def has_scales[mode: StaticString]() -> Bool:
-    """Whether positions have scales."""
-    return mode == "int8" or mode == "int16"
-
-
-@always_inline
-def packed_positions(positions: Int) -> Int:
-    """Positions of a head in the packed layout: whole panels."""
-    return ceildiv(positions, PANEL) * PANEL
+comptime QUERIES = 4 * ROWS  # queries that go through a head's chunks together, at most
+# Positions of a chunk. An int32 holds the sum of as many products of two numbers up to MOST, and no more.
+comptime CHUNK = 512
 
 
 @fieldwise_init
-struct Head[mode: StaticString](ImplicitlyCopyable, Movable):
-    """One head's keys and values, packed.
+struct Scratch(ImplicitlyCopyable, Movable):
+    """Room for up to QUERIES queries of a head.
 
     Fields:
-        packed: Keys as panels (positions / 32, D / step, 32), then values as (D / 32, positions /
-            step, 32), then, for integers, the keys' and the values' scales.
-        positions: How many positions there are.
-        D: Head size, a multiple of PANEL.
+        queries: (QUERIES, D) packed words.
+        scores: (ROWS, CHUNK) of one tile and chunk.
+        products: (ROWS, D) of one tile and chunk; also room for a query that is packed.
+        sums: (QUERIES, D) results so far.
+        scales: (QUERIES,) of packed queries.
+        tops: (QUERIES,) the highest scores so far.
+        before: (ROWS,) what they were a chunk ago.
+        totals: (QUERIES,) the sums of weights so far.
     """
 
-    var packed: Ints
-    var positions: Int
-    var D: Int
+    var queries: Ints
+    var scores: Floats
+    var products: Floats
+    var sums: Floats
+    var scales: Pointer[Scale, MutUntrackedOrigin]
+    var tops: Floats
+    var before: Floats
+    var totals: Floats
 
-    def padded(self) -> Int:
-        return packed_positions(self.positions)
+    def __init__(out self, D: Int):
+        self.scores = unsafe_alloc[F32](ROWS * CHUNK + ROWS * D + 2 * QUERIES * D + 5 * QUERIES, alignment=64)
+        self.products = self.scores.unsafe_offset(ROWS * CHUNK)
+        self.queries = words(self.products.unsafe_offset(ROWS * D))
+        self.sums = floats(self.queries).unsafe_offset(QUERIES * D)
+        self.tops = self.sums.unsafe_offset(QUERIES * D)
+        self.totals = self.tops.unsafe_offset(QUERIES)
+        self.before = self.totals.unsafe_offset(QUERIES)
+        self.scales = self.before.unsafe_offset(QUERIES).unsafe_bitcast[Scale]()
 
-    def words(self) -> Int:
-        """How many words all of it takes."""
-        return 2 * self.padded() * self.D // step[Self.mode]() + (2 * self.padded() if has_scales[Self.mode]() else 0)
+    def rescale(self, query: Int, D: Int, kept: F32):
+        """Scales down what a query has summed so far."""
+        self.totals[unsafe_offset=query] *= kept
+        for d in range(query * D, (query + 1) * D, WIDTH):
+            self.sums.unsafe_store(d, self.sums.unsafe_load[width=WIDTH](d) * Vec(kept))
 
-    def values(self) -> Ints:
-        return self.packed.unsafe_offset(self.padded() * self.D // step[Self.mode]())
-
-    def key_scales(self) -> Floats:
-        return floats(self.values().unsafe_offset(self.padded() * self.D // step[Self.mode]()))
-
-    def value_scales(self) -> Floats:
-        return self.key_scales().unsafe_offset(self.padded())
-
-    def pack(self, keys: Floats, values: Floats, row: Int, scale: F32):
-        """Packs keys (positions, D), multiplied by `scale`, and values, both with rows `row` apart."""
-        var scaled = unsafe_alloc[F32](2 * self.D, alignment=64)
-        var column = words(scaled).unsafe_offset(self.D)
-        for p in range(self.padded()):
-            var inside = p < self.positions
-            for d in range(0, self.D, WIDTH):
-                scaled.unsafe_store(d, keys.unsafe_load[width=WIDTH](p * row + d) * Vec(scale) if inside else Vec(0))
-            var key_scale = stored[Self.mode](column, scaled, self.D)
-            comptime if has_scales[Self.mode]():
-                self.key_scales()[unsafe_offset=p] = key_scale
-            var target = self.packed.unsafe_offset((p // PANEL) * PANEL * self.D // step[Self.mode]() + p % PANEL)
-            for k in range(self.D // step[Self.mode]()):
-                target[unsafe_offset=k * PANEL] = column[unsafe_offset=k]
-        scaled.unsafe_free()
-        self._pack_values(values, row)
-
-    def _pack_values(self, values: Floats, row: Int):
-        comptime S = step[Self.mode]()
-        var target = self.values()
-        var inverse = Array[F32, S](fill=F32(1))
-        for k in range(self.padded() // S):
-            comptime if has_scales[Self.mode]():
-                comptime for i in range(S):
-                    var p = k * S + i
-                    var top = most(values.unsafe_offset(p * row), self.D) if p < self.positions else F32(0)
-                    self.value_scales()[unsafe_offset=p] = top / largest[Self.mode]()
-                    inverse[i] = largest[Self.mode]() / top if top > 0 else F32(0)
-            for d in range(0, self.D, WIDTH):
-                var neighbours = Array[Vec, S](fill=Vec(0))
-                comptime for i in range(S):
-                    if k * S + i < self.positions:
-                        neighbours[i] = values.unsafe_load[width=WIDTH]((k * S + i) * row + d) * Vec(inverse[i])
-                var place = ((d // PANEL) * (self.padded() // S) + k) * PANEL + d % PANEL
-                target.unsafe_store(place, joined_neighbours[Self.mode](neighbours))
+    def free(self):
+        self.scores.unsafe_free()
 
 
-@always_inline
-def largest[mode: StaticString]() -> F32:
-    """The largest integer that a key or value is stored as."""
-    return 127 if mode == "int8" else F32(MOST)
-
-
-@always_inline
-def stored[mode: StaticString](target: Ints, x: Floats, D: Int) -> F32:
-    """A key as the words that the cache keeps; returns its scale."""
-    comptime if mode == "bfloat16":
-        round_pairs(target, x, D)
-        return 1
-    comptime if mode == "int16":
-        return pack_row["int16", "int16"](target, x, D)
-    comptime if mode == "int8":
-        var top = most(x, D)
-        var inverse = 127 / top if top > 0 else F32(0)
-        for k in range(D // 4):
-            var word = Int32(0)
-            for i in range(4):
-                word |= (rounded(Vec(x[unsafe_offset=4 * k + i] * inverse))[0] & 255) << Int32(8 * i)
-            target[unsafe_offset=k] = word
-        return top / 127
-    for k in range(D):
-        floats(target)[unsafe_offset=k] = x[unsafe_offset=k]
-    return 1
-
-
-@always_inline
-def rounded(x: Vec) -> Words:
-    """The nearest integers, of magnitudes up to MOST."""
-    return (x + Vec(F32(MOST) + 1.5)).cast[DType.int32]() - Words(MOST + 1)
-
-
-@always_inline
-def joined_neighbours[mode: StaticString](x: Array[Vec, step[mode]()]) -> Words:
-    """Values of neighbouring positions, already scaled, in the words that keep them."""
-    comptime if mode == "float32":
-        return bitcast[DType.int32, WIDTH](x[0])
-    comptime if mode == "bfloat16":
-        return bfloat16_pair[WIDTH](x[0], x[1])
-    comptime bits = 32 // step[mode]()
-    var word = Words(0)
-    comptime for i in range(step[mode]()):
-        word |= (rounded(x[i]) & Words((1 << bits) - 1)) << Words(bits * i)
-    return word
-
-
-def score[
+def pack_queries[
     mode: StaticString
-](scores: Floats, q: Ints, queries: Floats, query_row: Int, rows: Int, head: Head[mode], scale: F32, scratch: Floats):
-    """scores (whole tiles, padded) = scaled queries @ packed keys, as sums of `kind`; `q` is scratch.
-
-    `scratch` has room for D floats; behind them the queries' own scales are left.
-    """
-    comptime kind = multiplied_here[mode]()
-    comptime P = parts[mode, kind]()
-    comptime S = step[mode]()
-    var D = head.D
-    var K = D // S
+](scratch: Scratch, queries: Floats, query_row: Int, rows: Int, D: Int, scale: F32):
+    """Up to QUERIES queries, `query_row` apart and multiplied by `scale`, as words in whole tiles."""
+    comptime kind = score_kind[mode]()
+    var length = D // step[kind]()
     for r in range(ceildiv(rows, ROWS) * ROWS):
         for d in range(0, D, WIDTH):
-            scratch.unsafe_store(d, queries.unsafe_load[width=WIDTH](min(r, rows - 1) * query_row + d) * Vec(scale))
-        scratch[unsafe_offset=D + r] = pack_row[mode, kind](q.unsafe_offset(r * K * P), scratch, D)
-    comptime GROUP = 4  # panels that go through together
-    for p in range(0, head.padded(), GROUP * PANEL):
-        var panels = min(GROUP, (head.padded() - p) // PANEL)
-        for r in range(0, rows, ROWS):
-            sweep[mode, kind](
-                min(ROWS, rows - r),
-                q.unsafe_offset(r * K * P),
-                K * P,
-                head.packed.unsafe_offset(p * K),
-                PANEL * K,
-                panels,
-                K,
-                words(scores).unsafe_offset(r * head.padded() + p),
-                head.padded(),
-                True,
-            )
+            var x = queries.unsafe_load[width=WIDTH](min(r, rows - 1) * query_row + d)
+            scratch.products.unsafe_store(d, x * Vec(scale))
+        scratch.scales[unsafe_offset=r] = pack_row[keys_in[mode](), kind](
+            scratch.queries.unsafe_offset(r * length), scratch.products, D
+        )
+
+
+@always_inline
+def score[mode: StaticString](scratch: Scratch, head: Head[mode], r: Int, rows: Int, first: Int, count: Int):
+    """The scores of a tile of packed queries from the r-th on, and `count` positions from `first` on."""
+    comptime kind = score_kind[mode]()
+    var K = head.D // step[keys_in[mode]()]()
+    var length = head.D // step[kind]()
+    sweep[keys_in[mode](), kind](
+        rows,
+        scratch.queries.unsafe_offset(r * length),
+        length,
+        head.packed.unsafe_offset(first * K),
+        PANEL * K,
+        count // PANEL,
+        K,
+        words(scratch.scores),
+        CHUNK,
+        True,
+    )
 
 
 def attend[
     mode: StaticString
-](result: Floats, result_row: Int, queries: Floats, query_row: Int, rows: Int, head: Head[mode], scale: F32, scratch: Floats):
+](result: Floats, result_row: Int, queries: Floats, query_row: Int, rows: Int, head: Head[mode], scale: F32, scratch: Scratch):
     """Attends from up to QUERIES queries of one head to its packed keys and values.
 
     Args:
@@ -220,59 +110,99 @@ def attend[
         rows: How many queries, at most QUERIES.
         head: Keys and values.
         scale: What the queries are multiplied by.
-        scratch: `scratch_floats(positions, D)` floats.
+        scratch: Room.
     """
-    comptime kind = multiplied_here[mode]()
-    comptime P = parts[mode, kind]()
-    comptime S = step[mode]()
-    comptime integer = has_scales[mode]()
     var D = head.D
-    var padded = head.padded()
-    var q = scratch.unsafe_offset(QUERIES * padded)
-    var sums = q.unsafe_offset(QUERIES * D)
-    var totals = sums.unsafe_offset(QUERIES * D)
-    var chunk_sums = totals.unsafe_offset(QUERIES)
-    var query_scales = chunk_sums.unsafe_offset(ROWS * D)  # behind room for one query
-    score[mode](scratch, words(q), queries, query_row, rows, head, scale, query_scales)
-    query_scales = query_scales.unsafe_offset(D)
+    pack_queries[mode](scratch, queries, query_row, rows, D, scale)
+    for i in range(0, rows * D, WIDTH):
+        scratch.sums.unsafe_store(i, Vec(0))
     for r in range(rows):
-        var row = scratch.unsafe_offset(r * padded)
-        var top = finish_scores[integer](row, head.positions, query_scales[unsafe_offset=r], head.key_scales())
-        totals[unsafe_offset=r] = exponentials[mode, kind](row, head.positions, padded, top, head.value_scales())
-    comptime chunk = CHUNK // S
-    for k in range(0, padded // S, chunk):
-        var depth = min(chunk, padded // S - k)
+        comptime if not exact[weight_kind[mode]()]():
+            scratch.scales[unsafe_offset=r].step *= LOG2_E
+        scratch.tops[unsafe_offset=r] = NONE
+        scratch.totals[unsafe_offset=r] = 0
+    for first in range(0, head.padded(), CHUNK):
+        var count = min(CHUNK, head.padded() - first)
+        var factor = F32(1)
+        comptime if has_scales[mode]():
+            factor = highest(head.value_scales().unsafe_offset(first), count) / F32(MOST)
         for r in range(0, rows, ROWS):
-            var count = min(ROWS, rows - r)
-            var weights = words(scratch).unsafe_offset(r * padded + k * P)
-            var values = head.values().unsafe_offset(k * PANEL)
-            var target = sums.unsafe_offset(r * D)
-            comptime if integer:
-                sweep[mode, kind](
-                    count, weights, padded, values, padded // S * PANEL, D // PANEL, depth, words(chunk_sums), D, True
-                )
-                for i in range(0, count * D, WIDTH):
-                    var sum = words(chunk_sums).unsafe_load[width=WIDTH](i).cast[DType.float32]()
-                    target.unsafe_store(i, sum if k == 0 else sum + target.unsafe_load[width=WIDTH](i))
-            else:
-                sweep[mode, kind](
-                    count, weights, padded, values, padded // S * PANEL, D // PANEL, depth, words(target), D, k == 0
-                )
+            attend_chunk[mode](scratch, head, r, min(ROWS, rows - r), first, count, factor)
     for r in range(rows):
+        var inverse = Vec(1 / scratch.totals[unsafe_offset=r])
         for d in range(0, D, WIDTH):
-            result.unsafe_store(
-                r * result_row + d,
-                sums.unsafe_load[width=WIDTH](r * D + d) * Vec(totals[unsafe_offset=r]),
-            )
+            result.unsafe_store(r * result_row + d, scratch.sums.unsafe_load[width=WIDTH](r * D + d) * inverse)
 
 
 @always_inline
-def scratch_floats(positions: Int, D: Int) -> Int:
-    return QUERIES * (packed_positions(positions) + 2 * D + 2) + (ROWS + 1) * D
+def attend_chunk[
+    mode: StaticString
+](scratch: Scratch, head: Head[mode], r: Int, rows: Int, first: Int, count: Int, factor: F32):
+    """Adds what a tile of queries from the r-th on finds in `count` positions from `first` on.
+
+    `factor` is what the products of integers stand for.
+    """
+    comptime kind = weight_kind[mode]()
+    comptime S = step[values_in[mode]()]()
+    var D = head.D
+    score[mode](scratch, head, r, rows, first, count)
+    # The highest scores of all rows before the weights of any: rows do not wait for one another.
+    for i in range(rows):
+        scratch.before[unsafe_offset=i] = raise_top[score_kind[mode]()](
+            scratch.scores.unsafe_offset(i * CHUNK),
+            min(head.positions - first, count),
+            count,
+            scratch.scales[unsafe_offset=r + i],
+            head.key_scales().unsafe_offset(first),
+            head.key_sums().unsafe_offset(first),
+            scratch.tops[unsafe_offset=r + i],
+        )
+    for i in range(rows):
+        var top = scratch.tops[unsafe_offset=r + i]
+        var sum = weigh[values_in[mode](), kind](
+            scratch.scores.unsafe_offset(i * CHUNK),
+            count,
+            scratch.scales[unsafe_offset=r + i].step,
+            top,
+            head.value_scales().unsafe_offset(first),
+            1 / factor if factor > 0 else F32(0),
+        )
+        var before = scratch.before[unsafe_offset=i]
+        if top != before:
+            scratch.rescale(r + i, D, power[kind](Lanes(before - top))[0])
+        scratch.totals[unsafe_offset=r + i] += sum
+    sweep[values_in[mode](), kind](
+        rows,
+        words(scratch.scores),
+        CHUNK,
+        head.values().unsafe_offset(first // S * PANEL),
+        head.padded() // S * PANEL,
+        D // PANEL,
+        count // S,
+        words(scratch.products),
+        D,
+        True,
+    )
+    for i in range(0, rows * D, WIDTH):
+        var x: Vec
+        comptime if has_scales[mode]():
+            x = words(scratch.products).unsafe_load[width=WIDTH](i).cast[DType.float32]() * Vec(factor)
+        else:
+            x = scratch.products.unsafe_load[width=WIDTH](i)
+        scratch.sums.unsafe_store(r * D + i, scratch.sums.unsafe_load[width=WIDTH](r * D + i) + x)
+
+
+@always_inline
+def highest(x: Floats, count: Int) -> F32:
+    """The largest of `count` numbers of 0 or more, a multiple of PANEL."""
+    var found = Vec(0)
+    for i in range(0, count, WIDTH):
+        found = larger(found, x.unsafe_load[width=WIDTH](i))
+    return found.reduce_max()
 
 
 @fieldwise_init
-struct HeadTasks[kind: StaticString](Work):
+struct HeadTasks[mode: StaticString](Work):
     """The encoder's attention: a share of a head's queries a task."""
 
     var result: Floats
@@ -285,10 +215,10 @@ struct HeadTasks[kind: StaticString](Work):
     def run(self, task: Int):
         var state = self.heads * self.D
         var scale = F32(self.D) ** -0.25
-        var scratch = unsafe_alloc[F32](scratch_floats(self.positions, self.D), alignment=64)
-        var size = Head[Self.kind](words(scratch), self.positions, self.D).words()
+        var scratch = Scratch(self.D)
+        var size = Head[Self.mode](scratch.queries, self.positions, self.D).words()
         var packed = unsafe_alloc[Int32](size, alignment=64)
-        var head = Head[Self.kind](packed, self.positions, self.D)
+        var head = Head[Self.mode](packed, self.positions, self.D)
         var index = task // self.shares
         var share = task % self.shares
         var q = self.qkv.unsafe_offset(index * self.D)
@@ -296,7 +226,7 @@ struct HeadTasks[kind: StaticString](Work):
         var groups = ceildiv(self.positions, QUERIES)
         for i in range(groups * share // self.shares, groups * (share + 1) // self.shares):
             var row = i * QUERIES
-            attend[Self.kind](
+            attend[Self.mode](
                 self.result.unsafe_offset(row * state + index * self.D),
                 state,
                 q.unsafe_offset(row * 3 * state),
@@ -307,7 +237,15 @@ struct HeadTasks[kind: StaticString](Work):
                 scratch,
             )
         packed.unsafe_free()
-        scratch.unsafe_free()
+        scratch.free()
+
+
+@always_inline
+def encoder_mode[mode: StaticString]() -> StaticString:
+    """How heads are kept in the encoder, which packs them and multiplies them much."""
+    comptime if mode == "int8":
+        return BYTES if VNNI else "int16"
+    return weight_kind[mode]()
 
 
 def encoder_attention[
@@ -326,7 +264,7 @@ def encoder_attention[
     # A head is packed by each task that shares it, so share it among as few as keep all busy.
     var shares = ceildiv(4 * team.threads, heads)
     team.do(
-        HeadTasks[multiplied_here[mode]()](result, qkv, positions, heads, D, shares), heads * shares
+        HeadTasks[encoder_mode[mode]()](result, qkv, positions, heads, D, shares), heads * shares
     )
 
 
@@ -347,7 +285,7 @@ struct CrossTasks[mode: StaticString](Work):
     def run(self, task: Int):
         var state = self.heads * self.D
         var head_size = Head[Self.mode](self.cache, self.positions, self.D).words()
-        var scratch = unsafe_alloc[F32](scratch_floats(self.positions, self.D), alignment=64)
+        var scratch = Scratch(self.D)
         var n = 0
         while n < self.N:
             var window = self.windows[unsafe_offset=n]
@@ -366,7 +304,7 @@ struct CrossTasks[mode: StaticString](Work):
                 scratch,
             )
             n += rows
-        scratch.unsafe_free()
+        scratch.free()
 
 
 def cross_attention[
@@ -465,18 +403,19 @@ def alignment[
         D: Head size.
     """
     var head = Head[mode](packed, positions, D)
-    var padded = head.padded()
-    var scratch = unsafe_alloc[F32](scratch_floats(positions, D), alignment=64)
-    var q = scratch.unsafe_offset(QUERIES * padded)
-    var query_scales = q.unsafe_offset(QUERIES * D)
-    for n in range(0, N, QUERIES):
-        var rows = min(QUERIES, N - n)
-        score[mode](scratch, words(q), queries.unsafe_offset(n * query_row), query_row, rows, head, F32(D) ** -0.25, query_scales)
-        for r in range(rows):
-            var row = scratch.unsafe_offset(r * padded)
-            _ = finish_scores[has_scales[mode]()](
-                row, positions, query_scales[unsafe_offset=D + r], head.key_scales()
-            )
-            for p in range(positions):
-                result[unsafe_offset=(n + r) * positions + p] = row[unsafe_offset=p]
-    scratch.unsafe_free()
+    var scratch = Scratch(D)
+    for n in range(0, N, ROWS):
+        var rows = min(ROWS, N - n)
+        pack_queries[mode](scratch, queries.unsafe_offset(n * query_row), query_row, rows, D, F32(D) ** -0.25)
+        for first in range(0, positions, CHUNK):
+            score[mode](scratch, head, 0, rows, first, min(CHUNK, head.padded() - first))
+            for r in range(rows):
+                var row = scratch.scores.unsafe_offset(r * CHUNK)
+                var target = result.unsafe_offset((n + r) * positions + first)
+                for p in range(min(CHUNK, positions - first)):
+                    comptime if has_scales[mode]():
+                        var scale = scratch.scales[unsafe_offset=r].step * head.key_scales()[unsafe_offset=first + p]
+                        target[unsafe_offset=p] = words(row)[unsafe_offset=p].cast[DType.float32]() * scale
+                    else:
+                        target[unsafe_offset=p] = row[unsafe_offset=p]
+    scratch.free()

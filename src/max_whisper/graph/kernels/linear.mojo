@@ -9,7 +9,7 @@ processor wants it wider, passes through the first.
 from std.math import erf
 from std.memory.alloc import unsafe_alloc
 
-from .pack import pack_row, row_words
+from .pack import Scale, pack_row, row_words
 from .team import Team, Work
 from .tile import (
     F32,
@@ -19,6 +19,7 @@ from .tile import (
     ROWS,
     WIDTH,
     Vec,
+    Words,
     ceildiv,
     floats,
     multiplied,
@@ -34,6 +35,7 @@ comptime BLOCK_ROWS = 96  # rows of A packed at once, at most
 comptime BLOCK_WORDS = 64 * 1024  # of packed A: half of a small second-level cache
 comptime K_BLOCK = 128  # words of a row that a tile takes at once: they stay in the first-level cache
 comptime GROUP = 4  # panels of few rows that are finished together
+comptime Scales = Pointer[Scale, MutUntrackedOrigin]
 comptime GAP = 16  # words between packed rows, so that they fall into different cache sets
 
 
@@ -44,7 +46,7 @@ struct Layer(ImplicitlyCopyable, Movable):
     Fields:
         weight: Panels (ceil(N / 32), words, 32).
         epilogue: Rows of ceil(N / 32) * 32: bias; in int8 also each column's scale and, as
-            int32, its sum times ZERO.
+            int32, its sum.
         N: Columns.
         K: Inner dimension.
     """
@@ -67,7 +69,7 @@ def finish[
 ](
     c: Ints,
     c_row: Int,
-    scales: Floats,
+    scales: Scales,
     rows: Int,
     columns: Int,
     layer: Layer,
@@ -84,10 +86,10 @@ def finish[
             comptime if mode == "int8":
                 var sums = c.unsafe_load[width=WIDTH](r * c_row + i)
                 comptime if multiplied[mode]() == "int8":
-                    var offset = bias.unsafe_offset(2 * padded).unsafe_bitcast[Int32]()
-                    sums -= offset.unsafe_load[width=WIDTH](i)
+                    var columns_sum = bias.unsafe_offset(2 * padded).unsafe_bitcast[Int32]()
+                    sums -= columns_sum.unsafe_load[width=WIDTH](i) * Words(scales[unsafe_offset=r].zero)
                 x = sums.cast[DType.float32]()
-                x *= bias.unsafe_load[width=WIDTH](padded + i) * Vec(scales[unsafe_offset=r])
+                x *= bias.unsafe_load[width=WIDTH](padded + i) * Vec(scales[unsafe_offset=r].step)
             else:
                 x = floats(c).unsafe_load[width=WIDTH](r * c_row + i)
             x += bias.unsafe_load[width=WIDTH](i)
@@ -132,7 +134,7 @@ struct Panels[mode: StaticString, activation: StaticString, has_residual: Bool](
     var result: Floats
     var packed: Ints
     var row_length: Int
-    var scales: Floats
+    var scales: Scales
     var M: Int
     var layer: Layer
     var residual: Floats
@@ -170,7 +172,7 @@ def few_rows[
     comptime kind = multiplied[mode]()
     var row_length = row_words[mode, kind](layer.K) + GAP
     var packed = unsafe_alloc[Int32](ROWS * row_length, alignment=64)
-    var scales = unsafe_alloc[F32](ROWS)
+    var scales = unsafe_alloc[Scale](ROWS)
     for r in range(rows_in_tile(M)):
         scales[unsafe_offset=r] = pack_row[mode, kind](
             packed.unsafe_offset(r * row_length), a.unsafe_offset(min(r, M - 1) * a_row), layer.K
@@ -207,7 +209,7 @@ struct Blocks[mode: StaticString, activation: StaticString, has_residual: Bool](
         var packed = unsafe_alloc[Int32](block_rows * row_length, alignment=64)
         var sums = unsafe_alloc[Int32](block_rows * PANEL, alignment=64)
         var wide = unsafe_alloc[Int32](K_BLOCK * PANEL, alignment=64)
-        var scales = unsafe_alloc[F32](block_rows)
+        var scales = unsafe_alloc[Scale](block_rows)
         var panels = ceildiv(self.layer.N, PANEL)
         var first_panel = 0 if self.by_rows else panels * task // self.tasks
         var last_panel = panels if self.by_rows else panels * (task + 1) // self.tasks

@@ -4,12 +4,19 @@ from std.memory import bitcast
 
 from .tile import F32, Floats, Ints, Vec, WIDTH, Words, ceildiv, floats, step
 
-comptime ZERO = 128  # what int8 activations are shifted by, to be unsigned
 # The largest int16: with int8 weights, 5120 products of it fit into an int32 (Whisper has no more).
 comptime MOST = 2047
 
 
-def pack_row[mode: StaticString, kind: StaticString](packed: Ints, x: Floats, K: Int) -> F32:
+@fieldwise_init
+struct Scale(ImplicitlyCopyable, Movable):
+    """What the integers q of a packed row stand for: (q - zero) * step."""
+
+    var step: F32
+    var zero: Int32
+
+
+def pack_row[mode: StaticString, kind: StaticString](packed: Ints, x: Floats, K: Int) -> Scale:
     """A row of A as words of `kind`, to be multiplied by words of `mode`; returns its scale.
 
     `packed` may be where `x` is: a word is never written before what it holds is read.
@@ -17,12 +24,12 @@ def pack_row[mode: StaticString, kind: StaticString](packed: Ints, x: Floats, K:
     comptime if kind == "int8":
         return quantise_bytes(packed.unsafe_bitcast[UInt8](), x, K)
     comptime if kind == "int16":
-        var scale = most(x, K) / MOST
-        quantise_pairs[mode](packed, x, K, 1 / scale if scale > 0 else F32(0))
-        return scale
+        var step = most(x, K) / MOST
+        quantise_pairs[mode](packed, x, K, 1 / step if step > 0 else F32(0))
+        return Scale(step, 0)
     comptime if kind == "bfloat16":
         round_pairs(packed, x, K)
-        return 1
+        return Scale(1, 0)
     comptime P = step[mode]()
     for k in range(K):
         var value = x[unsafe_offset=k]
@@ -31,7 +38,7 @@ def pack_row[mode: StaticString, kind: StaticString](packed: Ints, x: Floats, K:
         floats(packed)[unsafe_offset=k] = value
     for k in range(K, ceildiv(K, P) * P):
         floats(packed)[unsafe_offset=k] = 0
-    return 1
+    return Scale(1, 0)
 
 
 @always_inline
@@ -44,6 +51,12 @@ def row_words[mode: StaticString, kind: StaticString](K: Int) -> Int:
 def larger[width: Int](a: SIMD[DType.float32, width], b: SIMD[DType.float32, width]) -> SIMD[DType.float32, width]:
     """The larger of numbers that are numbers: `max` takes three times as long for those that are not."""
     return a.gt(b).select(a, b)
+
+
+@always_inline
+def smaller[width: Int](a: SIMD[DType.float32, width], b: SIMD[DType.float32, width]) -> SIMD[DType.float32, width]:
+    """The smaller of numbers that are numbers."""
+    return a.lt(b).select(a, b)
 
 
 def most(x: Floats, K: Int) -> F32:
@@ -60,21 +73,22 @@ def most(x: Floats, K: Int) -> F32:
 
 
 @always_inline
-def nearest[width: Int, zero: Int](x: SIMD[DType.float32, width], scale: F32) -> SIMD[DType.int32, width]:
+def nearest[width: Int](x: SIMD[DType.float32, width], scale: F32, zero: Int32) -> SIMD[DType.int32, width]:
     """`x * scale` rounded to integers, plus `zero`, which makes all of them positive."""
     # Adding half and cutting off rounds, as all values are positive once shifted.
-    return x.fma(SIMD[DType.float32, width](scale), SIMD[DType.float32, width](F32(zero) + 0.5)).cast[DType.int32]()
+    var half = SIMD[DType.float32, width](zero.cast[DType.float32]() + 0.5)
+    return x.fma(SIMD[DType.float32, width](scale), half).cast[DType.int32]()
 
 
 @always_inline
 def quantise_pairs[mode: StaticString](packed: Ints, x: Floats, K: Int, scale: F32):
     """K values as int16 pairs of neighbours; for int8 quads as the pairs (0, 2) and (1, 3) of each four."""
-    comptime ZERO16 = MOST + 1
+    comptime ZERO16 = Int32(MOST + 1)
     comptime G = step[mode]()
     comptime LANES = G * WIDTH
     var k = 0
     while k + LANES <= K:
-        var q = nearest[LANES, ZERO16](x.unsafe_load[width=LANES](k), scale) - SIMD[DType.int32, LANES](ZERO16)
+        var q = nearest[LANES](x.unsafe_load[width=LANES](k), scale, ZERO16) - SIMD[DType.int32, LANES](ZERO16)
         var split = q.deinterleave()
         comptime if G == 4:
             # Even and odd neighbours each make a pair.
@@ -87,7 +101,7 @@ def quantise_pairs[mode: StaticString](packed: Ints, x: Floats, K: Int, scale: F
     while k < K:
         var q = SIMD[DType.int32, 4](0)
         for i in range(min(G, K - k)):
-            q[i] = nearest[1, ZERO16](x[unsafe_offset=k + i], scale) - ZERO16
+            q[i] = nearest[1](x[unsafe_offset=k + i], scale, ZERO16) - ZERO16
         comptime if G == 4:
             packed[unsafe_offset=k // 2] = pair(q[0], q[2])
             packed[unsafe_offset=k // 2 + 1] = pair(q[1], q[3])
@@ -110,19 +124,37 @@ def pair(low: Int32, high: Int32) -> Int32:
 
 
 @always_inline
-def quantise_bytes(packed: Pointer[UInt8, MutUntrackedOrigin], x: Floats, K: Int) -> F32:
-    """K values as unsigned bytes around ZERO; returns their scale."""
+def quantise_bytes(packed: Pointer[UInt8, MutUntrackedOrigin], x: Floats, K: Int) -> Scale:
+    """K values as unsigned bytes; returns what they stand for.
+
+    The bytes are spread from the lowest value to the highest: what is mostly positive, such as
+    what GELU gives, or has an outlier on one side, gets twice the resolution that bytes around a
+    fixed zero would give it.
+    """
     comptime LANES = 4 * WIDTH
-    var top = most(x, K)
-    var scale = 127 / top if top > 0 else F32(0)
+    var low = SIMD[DType.float32, LANES](0)
+    var high = SIMD[DType.float32, LANES](0)
     var whole = K - K % LANES
     for k in range(0, whole, LANES):
-        packed.unsafe_store(k, nearest[LANES, ZERO](x.unsafe_load[width=LANES](k), scale).cast[DType.uint8]())
+        var values = x.unsafe_load[width=LANES](k)
+        low = smaller(low, values)
+        high = larger(high, values)
+    var bottom = low.reduce_min()
+    var top = high.reduce_max()
     for k in range(whole, K):
-        packed[unsafe_offset=k] = nearest[1, ZERO](x[unsafe_offset=k], scale).cast[DType.uint8]()
+        bottom = min(bottom, x[unsafe_offset=k])
+        top = max(top, x[unsafe_offset=k])
+    # 254 steps: both ends may be rounded away from each other.
+    var step = (top - bottom) / 254
+    var inverse = 1 / step if step > 0 else F32(0)
+    var zero = (F32(0.5) - bottom * inverse).cast[DType.int32]()
+    for k in range(0, whole, LANES):
+        packed.unsafe_store(k, nearest[LANES](x.unsafe_load[width=LANES](k), inverse, zero).cast[DType.uint8]())
+    for k in range(whole, K):
+        packed[unsafe_offset=k] = nearest[1](x[unsafe_offset=k], inverse, zero).cast[DType.uint8]()
     for k in range(K, ceildiv(K, 4) * 4):
-        packed[unsafe_offset=k] = ZERO
-    return top / 127
+        packed[unsafe_offset=k] = zero.cast[DType.uint8]()
+    return Scale(step, zero)
 
 
 @always_inline

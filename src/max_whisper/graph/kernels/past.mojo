@@ -2,10 +2,11 @@
 
 from std.memory.alloc import unsafe_alloc
 
-from .attention import packed_positions
-from .softmax import exponentials, finish_scores
+from .heads import packed_positions
+from .pack import Scale
+from .softmax import NONE, raise_top, weigh
 from .team import Team, Work
-from .tile import F32, Floats, Ints, Vec, WIDTH
+from .tile import F32, Floats, Ints, Vec, WIDTH, words
 
 
 @fieldwise_init
@@ -114,11 +115,13 @@ def attend_past(
                 query.unsafe_load[width=WIDTH](d) * Vec(scale), sum
             )
         scores[unsafe_offset=p] = sum.reduce_add()
-    var top = finish_scores[False](scores, past, 1, scores)
-    var inverse = exponentials["float32", "float32"](scores, past, packed_positions(past), top, scores)
+    var top = NONE
+    var padded = packed_positions(past)
+    _ = raise_top["float32"](scores, past, padded, Scale(1, 0), scores, words(scores), top)
+    var total = weigh["float32", "float32"](scores, padded, 1, top, scores, 1)
     for d in range(0, D, WIDTH):
         var sum = Vec(0)
         for p in range(past):
             var cell = (Int(sources[unsafe_offset=p]) * context + p) * state
             sum = values.unsafe_load[width=WIDTH](cell + d).fma(Vec(scores[unsafe_offset=p]), sum)
-        result.unsafe_store(d, sum * Vec(inverse))
+        result.unsafe_store(d, sum * Vec(1 / total))

@@ -1,77 +1,167 @@
-"""Scores to weights: their exponentials, in the words that multiply the values."""
+"""Scores to weights: their exponentials, in the words that multiply the values.
 
-from std.math import exp
+A row of scores comes in chunks of positions. Each chunk is weighed against the highest score so
+far; where it holds a higher one, what was summed before is scaled down, so that a row of any
+length needs no more room than a chunk.
+"""
+
+from std.math import exp, iota
 from std.memory import bitcast
+from std.sys.intrinsics import llvm_intrinsic
 
-from .pack import MOST, larger, pack_row, quantise_pairs
-from .tile import F32, Floats, WIDTH, words
+from .pack import Scale, larger, pack_row, quantise_pairs
+from .tile import F32, Floats, Ints, WIDTH, step, words
 
 comptime LANES = 2 * WIDTH  # two vectors on the way at once hide each other's latency
 comptime Lanes = SIMD[DType.float32, LANES]
-
-
-def finish_scores[integer: Bool](row: Floats, positions: Int, scale: F32, key_scales: Floats) -> F32:
-    """Makes integer sums the scores that they stand for, in place; returns the highest."""
-    var highest = Lanes(F32.MIN)
-    var whole = positions - positions % LANES
-    for p in range(0, whole, LANES):
-        var x = row.unsafe_load[width=LANES](p)
-        comptime if integer:
-            x = words(row).unsafe_load[width=LANES](p).cast[DType.float32]()
-            x *= Lanes(scale) * key_scales.unsafe_load[width=LANES](p)
-            row.unsafe_store(p, x)
-        highest = larger(highest, x)
-    var top = highest.reduce_max()
-    for p in range(whole, positions):
-        comptime if integer:
-            var sum = words(row)[unsafe_offset=p].cast[DType.float32]()
-            row[unsafe_offset=p] = sum * (scale * key_scales[unsafe_offset=p])
-        top = max(top, row[unsafe_offset=p])
-    return top
-
-
-def exponentials[
-    mode: StaticString, kind: StaticString
-](row: Floats, positions: Int, padded: Int, top: F32, value_scales: Floats) -> F32:
-    """Turns scores into words of exp(score - top), zero beyond `positions`.
-
-    With integers they are multiplied by the values' scales first, and quantised.
-
-    Returns:
-        What a sum over the values has to be multiplied by.
-    """
-    for p in range(positions, padded):
-        row[unsafe_offset=p] = top - 200  # exp of it is nothing in float32
-    var total = Lanes(0)
-    comptime if kind == "int16":
-        var most = Lanes(0)
-        for p in range(0, padded, LANES):
-            var x = exp_of_negative(row.unsafe_load[width=LANES](p) - Lanes(top))
-            total += x
-            x *= value_scales.unsafe_load[width=LANES](p)
-            most = larger(most, x)
-            row.unsafe_store(p, x)
-        var largest = most.reduce_max()
-        quantise_pairs[mode](words(row), row, padded, F32(MOST) / largest if largest > 0 else F32(0))
-        return largest / MOST / total.reduce_add()
-    for p in range(0, padded, LANES):
-        var x = exp(row.unsafe_load[width=LANES](p) - Lanes(top))
-        row.unsafe_store(p, x)
-        total += x
-    _ = pack_row[mode, kind](words(row), row, padded)
-    return 1 / total.reduce_add()
+comptime NONE = F32(-1e30)  # a score that weighs nothing, and that can be calculated with
+comptime LOG2_E = F32(1.4426950408889634)
 
 
 @always_inline
-def exp_of_negative(x: Lanes) -> Lanes:
-    """exp(x) of x <= 0 to a relative error of 4e-6, in half the operations of the exact one."""
-    var t = larger(x * Lanes(1.4426950408889634), Lanes(-126))
+def exact[kind: StaticString]() -> Bool:
+    """Whether weights are exponentials to float32's precision; others are cut to fewer bits anyway."""
+    return kind == "float32"
+
+
+@always_inline
+def power[kind: StaticString](x: Lanes) -> Lanes:
+    """exp(x) where `exact`, else 2^x; of x <= 0."""
+    comptime if exact[kind]():
+        return exp(x)
+    return power_of_two(x)
+
+
+@always_inline
+def largest_of(x: Lanes) -> F32:
+    """The largest lane."""
+    var found = x
+    comptime for i in range(1, 6):
+        comptime if LANES >> i > 0:
+            found = larger(found, found.rotate_left[LANES >> i]())
+    return found[0]
+
+
+def raise_top[
+    kind: StaticString
+](row: Floats, valid: Int, padded: Int, scale: Scale, key_scales: Floats, key_sums: Ints, mut top: F32) -> F32:
+    """Takes a chunk of a row's scores, and their highest, into account.
+
+    Parameters:
+        kind: What queries and keys are multiplied in.
+
+    Args:
+        row: `padded` scores, as sums; then scores but for `scale`, NONE from `valid` on.
+        valid: How many positions there are.
+        padded: The same in whole panels.
+        scale: The query's: makes scores of the sums, in integers together with the keys' scales;
+            times log2(e) unless weights are `exact`.
+        key_scales: Of integers, a scale for each position.
+        key_sums: What the keys' bytes add up to, where bytes are multiplied.
+        top: The highest score so far; NONE at first.
+
+    Returns:
+        The highest score before.
+    """
+    var highest = Lanes(NONE)
+    for p in range(0, padded, LANES):
+        var x = row.unsafe_load[width=LANES](p)
+        comptime if kind == "int8" or kind == "int16":
+            var sums = words(row).unsafe_load[width=LANES](p)
+            comptime if kind == "int8":
+                sums -= key_sums.unsafe_load[width=LANES](p) * SIMD[DType.int32, LANES](scale.zero)
+            x = sums.cast[DType.float32]() * key_scales.unsafe_load[width=LANES](p)
+            row.unsafe_store(p, x)
+        if p + LANES > valid:
+            x = (iota[DType.int32, LANES]() + Int32(p)).lt(Int32(valid)).select(x, Lanes(NONE))
+            row.unsafe_store(p, x)
+        highest = larger(highest, x)
+    var before = top
+    top = max(top, largest_of(highest) * scale.step)
+    return before
+
+
+def weigh[
+    mode: StaticString, kind: StaticString
+](row: Floats, padded: Int, scale: F32, top: F32, value_scales: Floats, value_factor: F32) -> F32:
+    """Turns a chunk of a row's scores into words of its weights.
+
+    Parameters:
+        mode: What the values are stored in.
+        kind: What they are multiplied in. Integers have scales.
+
+    Args:
+        row: Scores as `raise_top` leaves them; then `padded` weights.
+        padded: Whole panels of positions.
+        scale: The step of the one that `raise_top` has.
+        top: The highest score so far.
+        value_scales: Of integers, a scale for each position's value, which the weight is
+            multiplied by.
+        value_factor: What makes the largest of them the largest integer.
+
+    Returns:
+        The sum of the weights.
+    """
+    comptime integer = kind == "int16"
+    var sum = Lanes(0)
+    for p in range(0, padded, LANES):
+        var x = power[kind](row.unsafe_load[width=LANES](p).fma(Lanes(scale), Lanes(-top)))
+        sum += x
+        comptime if integer:
+            x *= value_scales.unsafe_load[width=LANES](p)
+        comptime if integer and step[mode]() == 2:
+            var q = x.fma(Lanes(value_factor), Lanes(0.5)).cast[DType.int32]().cast[DType.int16]()
+            row.unsafe_bitcast[Int16]().unsafe_store(p, q)
+        else:
+            row.unsafe_store(p, x)
+    comptime if integer and step[mode]() == 4:
+        quantise_pairs[mode](words(row), row, padded, value_factor)
+    comptime if not integer:
+        _ = pack_row[mode, kind](words(row), row, padded)
+    return sum.reduce_add()
+
+
+@always_inline
+def power_of_two(x: Lanes) -> Lanes:
+    """2^x of x <= 0 to a relative error of 3e-6."""
+    comptime if WIDTH == 16:
+        return join(power_of_two_avx512(half[0](x)), power_of_two_avx512(half[1](x)))
+    var t = larger(x, Lanes(-126))
     var whole = (t - Lanes(0.5)).cast[DType.int32]()  # cuts towards zero: to the nearest, as t <= 0
     var f = t - whole.cast[DType.float32]()
     # 2^f on [-1/2, 1/2]: the polynomial of degree 4 with the least relative error.
-    var p = Lanes(0.00957009662)
-    p = p.fma(f, Lanes(0.0559178628))
-    p = p.fma(f, Lanes(0.240247443))
-    p = p.fma(f, Lanes(0.693121791))
-    p = p.fma(f, Lanes(0.999999285))
+    var p = Lanes(0.00957010191)
+    p = p.fma(f, Lanes(0.0559178603))
+    p = p.fma(f, Lanes(0.240247448))
+    p = p.fma(f, Lanes(0.693121815))
+    p = p.fma(f, Lanes(0.999999261))
     return bitcast[DType.float32, LANES](bitcast[DType.int32, LANES](p) + (whole << 23))
+
+
+comptime Vec512 = SIMD[DType.float32, 16]
+
+
+@always_inline
+def half[index: Int](x: Lanes) -> Vec512:
+    return rebind[Vec512](x.slice[LANES // 2, offset = index * (LANES // 2)]())
+
+
+@always_inline
+def join(a: Vec512, b: Vec512) -> Lanes:
+    return rebind[Lanes](a.join(b))
+
+
+@always_inline
+def power_of_two_avx512(x: Vec512) -> Vec512:
+    """The same by the instructions that cut off whole numbers, and multiply by powers of two."""
+    comptime ALL = Int16(-1)
+    comptime FLOOR = Int32(9)
+    comptime ROUNDING = Int32(4)  # the current mode
+    var f = llvm_intrinsic["llvm.x86.avx512.mask.reduce.ps.512", Vec512](x, FLOOR, x, ALL, ROUNDING)
+    # 2^f on [0, 1).
+    var p = Vec512(0.0135341679)
+    p = p.fma(f, Vec512(0.0520114606))
+    p = p.fma(f, Vec512(0.241442757))
+    p = p.fma(f, Vec512(0.693003834))
+    p = p.fma(f, Vec512(1.00000259))
+    return llvm_intrinsic["llvm.x86.avx512.mask.scalef.ps.512", Vec512](p, x, p, ALL, ROUNDING)
