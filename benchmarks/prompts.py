@@ -66,7 +66,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--models", nargs="+", default=["tiny.en", "base"])
-    add("--precisions", nargs="+", default=[EXACT, "int8", "bfloat16"])
+    add("--precisions", nargs="+", default=["int8", "bfloat16"], help=f"beside {EXACT}, which always runs")
     add("--languages", nargs="+", default=list(LANGUAGES), choices=LANGUAGES)
     add("--prompts", type=int, default=150, help=f"of a language, at least {LEAST}; 0: all")
     add("--alone", action="store_true", help="transcribe each prompt by itself")
@@ -79,15 +79,35 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--output", type=Path, default=RESULTS, help="folder of the results")
     add("--name", default=datetime.now(timezone.utc).strftime("%Y-%m-%d-prompts"), help="name of the results")
     options = parser.parse_args(arguments)
-    if EXACT not in options.precisions:
-        parser.error(f"--precisions must name {EXACT}: the others are compared with it")
     if options.prompts and options.prompts < LEAST:
         parser.error(f"--prompts must be 0 (all) or at least {LEAST}")
     return options
 
 
 def _measure(options: argparse.Namespace, scorer: Path) -> int:
-    given, versions = [], {}
+    given, versions = _recordings(options)
+    runs: list[dict[str, Any]] = []
+    failed: list[str] = []
+    for model in options.models:
+        # float32 first: with each further precision there is something to compare.
+        for precision in dict.fromkeys([EXACT, *options.precisions]):
+            print(f"[{datetime.now():%H:%M:%S}] {model} {precision}", flush=True)
+            whisper = load_model(model, precision=precision, threads=options.threads)
+            spoken = [each for each in given if whisper.dims.is_multilingual or each.language == "en"]
+            if not spoken:
+                raise BenchmarkError(f"{model} hears English alone, and there is none: add it to --languages")
+            heard = transcribed(whisper, spoken)
+            asked = [[each.language, each.texts, text] for each, text in zip(spoken, heard)]
+            counts = by_set(spoken, with_json(scorer, "word_errors.py", asked, threads=1))
+            runs.append({"model": model, "precision": precision, "counts": counts, "texts": heard})
+            failed = _write(options, given, versions, runs)
+    return 1 if failed else 0
+
+
+def _recordings(options: argparse.Namespace) -> tuple[list[Recording], dict[str, str]]:
+    """All that is to be transcribed, and the packages' versions."""
+    given: list[Recording] = []
+    versions = {}
     for language in options.languages:
         folder = fetch(language, options.cache / "prompts")
         versions[language] = (folder / "version").read_text()
@@ -95,21 +115,17 @@ def _measure(options: argparse.Namespace, scorer: Path) -> int:
         if len(prompts) < LEAST:
             raise BenchmarkError(f"{folder} has {len(prompts)} prompts to judge by; {LEAST} are needed")
         given += recordings(language, spread(prompts, options.prompts), options.alone)
-    given += _clips(options.clips)
-    runs = []
-    for model in options.models:
-        for precision in options.precisions:
-            print(f"[{datetime.now():%H:%M:%S}] {model} {precision}", flush=True)
-            whisper = load_model(model, precision=precision, threads=options.threads)
-            spoken = [each for each in given if whisper.dims.is_multilingual or each.language == "en"]
-            heard = transcribed(whisper, spoken)
-            asked = [[each.language, each.texts, text] for each, text in zip(spoken, heard)]
-            counts = with_json(scorer, "word_errors.py", asked, threads=1)
-            runs.append(
-                {"model": model, "precision": precision, "counts": by_set(spoken, counts), "texts": heard}
-            )
+    return given + _clips(options.clips), versions
+
+
+def _write(
+    options: argparse.Namespace,
+    given: Sequence[Recording],
+    versions: Mapping[str, str],
+    runs: Sequence[Mapping[str, Any]],
+) -> list[str]:
+    """Writes the results so far, and returns the failures."""
     rows = compared(runs)
-    failed = failures(rows, options.limit)
     results = {
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "processor": processor(),
@@ -121,19 +137,18 @@ def _measure(options: argparse.Namespace, scorer: Path) -> int:
             for name in dict.fromkeys(each.set for each in given)
         },
         "limit": options.limit,
-        "failed": failed,
+        "failed": failures(rows, options.limit),
         "rows": rows,
         "runs": runs,
     }
     text = report(results)
     options.output.mkdir(parents=True, exist_ok=True)
     base = options.output / options.name
-    base.with_name(f"{base.name}.json").write_text(
-        json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    base.with_name(f"{base.name}.md").write_text(text, encoding="utf-8")
-    print(f"{text}\nwritten: {base}.json, {base.name}.md", flush=True)
-    return 1 if failed else 0
+    json_file, table_file = (base.with_name(f"{base.name}.{end}") for end in ("json", "md"))
+    json_file.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    table_file.write_text(text, encoding="utf-8")
+    print(f"{text}\nwritten: {json_file}, {table_file.name}", flush=True)
+    return list(results["failed"])
 
 
 def _clips(paths: Sequence[Path]) -> list[Recording]:
@@ -144,7 +159,7 @@ def _clips(paths: Sequence[Path]) -> list[Recording]:
             lines = tuple(line for line in (clip.text or "").splitlines() if line.strip())
             if not lines:
                 raise BenchmarkError(f"what is said in {clip.name} is not known: write it to {clip.name}.txt")
-            found.append(Recording(clip.name, "en", lines, np.load(clip.samples)))
+            found.append(Recording(f"clip {clip.name}", "en", lines, np.load(clip.samples)))
     return found
 
 
