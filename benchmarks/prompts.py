@@ -40,6 +40,8 @@ from max_whisper.transcribe.segments import Transcript
 EXACT = "float32"
 #: All languages together.
 ALL = "all languages"
+#: About the words of a window of half a minute: see :func:`difference`.
+STRETCH = 60
 #: [errors, words] of each piece of a set.
 Counts = Sequence[Sequence[int]]
 
@@ -218,14 +220,21 @@ def difference(exact: Counts, other: Counts) -> dict[str, float]:
         other: The same pieces' as another run has them.
 
     Returns:
-        ``difference``, and ``error``: what it would vary by with other pieces of the kind. It is
-        that of a ratio of sums over pieces, both runs' errors in a piece taken together.
+        ``difference``, and ``error``: what it would vary by with other recordings of the kind. It is
+        that of a ratio of sums over stretches of speech, both runs' errors in one taken together.
+        Pieces do not err by themselves: a window of which little is written down has several.
     """
-    words = np.array([size for _, size in exact], float)
-    more = np.array([after - before for (after, _), (before, _) in zip(other, exact)], float)
-    mean = more.sum() / words.sum()
-    spread_of = math.sqrt(((more - mean * words) ** 2).sum() * len(words) / max(1, len(words) - 1))
-    return {"difference": 100 * mean, "error": 100 * spread_of / words.sum()}
+    stretches = [[0, 0]]
+    for (before, words), (after, _) in zip(exact, other):
+        if stretches[-1][1] >= STRETCH:
+            stretches.append([0, 0])
+        stretches[-1][0] += after - before
+        stretches[-1][1] += words
+    more, words_of = np.array(stretches, float).T
+    mean = more.sum() / words_of.sum()
+    count = len(stretches)
+    variance = ((more - mean * words_of) ** 2).sum() * count / max(1, count - 1)
+    return {"difference": 100 * mean, "error": 100 * math.sqrt(variance) / words_of.sum()}
 
 
 def failures(rows: Sequence[Mapping[str, Any]], limit: float) -> list[str]:

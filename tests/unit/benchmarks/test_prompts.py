@@ -123,14 +123,21 @@ def test_counts_are_pooled_over_languages_and_apart_from_clips() -> None:
 
 
 def test_difference_and_its_error() -> None:
-    exact = [[1, 10]] * 100
+    exact = [[1, 60]] * 100
     assert prompts.difference(exact, exact) == {"difference": 0, "error": 0}
-    # One word more wrong in each of 20 pieces in 100, one less in 10: as a mean of 100 values.
-    other = [[2, 10]] * 20 + [[0, 10]] * 10 + [[1, 10]] * 70
+    # One word more wrong in each of 20 stretches in 100, one less in 10: as a mean of 100 values.
+    other = [[2, 60]] * 20 + [[0, 60]] * 10 + [[1, 60]] * 70
     found = prompts.difference(exact, other)
     values = np.repeat([1.0, -1.0, 0.0], [20, 10, 70])
-    assert found["difference"] == pytest.approx(1.0)
-    assert found["error"] == pytest.approx(100 * values.std(ddof=1) / 10 / 10)
+    assert found["difference"] == pytest.approx(100 * 0.1 / 60)
+    assert found["error"] == pytest.approx(100 * values.std(ddof=1) / 10 / 60)
+
+
+def test_pieces_of_a_stretch_err_together() -> None:
+    whole = prompts.difference([[0, 60], [0, 60]], [[6, 60], [0, 60]])
+    pieces = prompts.difference([[0, 20]] * 6, [[2, 20]] * 3 + [[0, 20]] * 3)
+    assert pieces == whole
+    assert whole["error"] > 0
 
 
 def _runs(worse: int) -> list[dict]:
