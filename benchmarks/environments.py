@@ -9,12 +9,30 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from benchmarks.engines import ENVIRONMENTS
+from max_whisper.checkpoints import cache_folder
 
 _STAMP = ".installed"
 
 
 class BenchmarkError(Exception):
     """Something that the benchmark cannot do, with the remedy."""
+
+
+def default_cache() -> Path:
+    """Where environments, weights and prompts are kept."""
+    return cache_folder().with_name("max-whisper-benchmarks")
+
+
+def named_path(given: str) -> tuple[str, Path]:
+    """A value of ``--python``: the name of an environment and its interpreter.
+
+    Raises:
+        BenchmarkError: It is no such pair.
+    """
+    name, equals, path = given.partition("=")
+    if not equals:
+        raise BenchmarkError(f"--python takes NAME=PYTHON, not {given!r}")
+    return name, Path(path)
 
 
 class Environments:

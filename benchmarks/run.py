@@ -15,13 +15,12 @@ from typing import Any
 
 from benchmarks import clips as recordings
 from benchmarks.engines import ENGINES, Engine, choose_engines
-from benchmarks.environments import BenchmarkError, Environments
+from benchmarks.environments import BenchmarkError, Environments, default_cache, named_path
 from benchmarks.processes import draw, run_worker, transcribe, with_json
 from benchmarks.summary import MANY, Figures, summarise
 from benchmarks.tables import report
 from benchmarks.weights import Weights
 from benchmarks.work import condense, fractions, model_work
-from max_whisper.checkpoints import cache_folder
 from max_whisper.errors import MaxWhisperError
 
 RESULTS = Path(__file__).parent / "results"
@@ -31,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         engines = choose_engines(options.engines)
-        given = dict(_named_path(each) for each in options.python)
+        given = dict(named_path(each) for each in options.python)
         environments = Environments(options.cache / "environments", given)
         if options.setup:
             environments.set_up(_environments(engines))
@@ -46,7 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     names = ", ".join(engine.name for engine in ENGINES)
-    default_cache = cache_folder().with_name("max-whisper-benchmarks")
     add = parser.add_argument
     add("--models", nargs="+", default=["tiny.en", "base"], help="names, or NAME=FOLDER of CTranslate2")
     add("--clips", nargs="+", type=Path, default=recordings.DEFAULT, help="recordings; texts in .txt beside")
@@ -56,7 +54,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--beam", nargs="+", type=int, default=[1], help="widths; 1 is greedy")
     add("--repeats", type=int, default=3, help="rounds that figures are medians of")
     add("--setup", action="store_true", help="make the environments that are missing, with pip")
-    add("--cache", type=Path, default=default_cache, help="where environments and weights are kept")
+    add("--cache", type=Path, default=default_cache(), help="where environments and weights are kept")
     add("--python", nargs="+", default=[], metavar="NAME=PYTHON", help="use another environment")
     add("--output", type=Path, default=RESULTS, help="folder of the results")
     add("--name", default=datetime.now(timezone.utc).strftime("%Y-%m-%d"), help="name of the results")
@@ -65,13 +63,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if min(options.threads, options.repeats, *options.beam) < 1:
         parser.error("--threads, --repeats and --beam must be at least 1")
     return options
-
-
-def _named_path(given: str) -> tuple[str, Path]:
-    name, equals, path = given.partition("=")
-    if not equals:
-        raise BenchmarkError(f"--python takes NAME=PYTHON, not {given!r}")
-    return name, Path(path)
 
 
 def _environments(engines: Sequence[Engine]) -> list[str]:
