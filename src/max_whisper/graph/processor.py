@@ -24,7 +24,8 @@ _V2 = _names("cmov cx8 fxsr mmx sse sse2 x87 crc32 cx16 popcnt sahf sse3 sse4.1 
 _V3 = _V2 | _names("avx avx2 bmi bmi2 f16c fma lzcnt movbe xsave")
 _V4 = _V3 | _names("avx512bw avx512cd avx512dq avx512f avx512vl")
 _CASCADELAKE = _V4 | _names(
-    "adx aes avx512vnni clflushopt clwb fsgsbase invpcid pclmul pku prfchw rdrnd rdseed xsavec xsaveopt xsaves"
+    "adx aes avx512vnni clflushopt clwb fsgsbase invpcid pclmul pku prfchw rdrnd rdseed xsavec xsaveopt "
+    "xsaves"
 )
 _COOPERLAKE = _CASCADELAKE | _names("avx512bf16")
 _ZNVER4 = (_COOPERLAKE - _names("cmov")) | _names(
