@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from max_whisper.checkpoints.catalogue import find_model, published_models
+from max_whisper.checkpoints.catalogue import available_models, find_model, published_models
 from max_whisper.graph.artifacts import GraphSpec, keep, kept, sources_hash
 from max_whisper.graph.companion import MANIFEST, PACKAGE, Entry, common, family_key, manifest
 from max_whisper.graph.precision import FLOAT16_WEIGHTS, PRECISIONS
@@ -61,8 +61,7 @@ def specs_of(
     specs = [TEAM]
     for name in models:
         model = find_model(name)
-        if model is None:
-            raise SystemExit(f"there is no model {name!r}: there are {', '.join(MODELS)}")
+        assert model is not None, name
         specs += [
             GraphSpec(kind, model.dims, precision)
             for precision in precisions
@@ -143,17 +142,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for flag, known in (
-        ("--models", MODELS),
-        ("--precisions", PRECISION_NAMES),
-        ("--families", FAMILY_NAMES),
+    for flag, every, known in (
+        ("--models", MODELS, available_models()),
+        ("--precisions", PRECISION_NAMES, PRECISION_NAMES),
+        ("--families", FAMILY_NAMES, FAMILY_NAMES),
     ):
         parser.add_argument(
             flag,
             type=lambda text, known=known: _list(text, known),
-            default=known,
+            default=every,
             metavar="NAME,...",
-            help=f"all by default: {', '.join(known)}",
+            help=f"all by default: {', '.join(every)}",
         )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="compilers at a time")
     parser.add_argument("--work", type=Path, default=Path("build/graphs"), help="keeps what is compiled")
