@@ -57,3 +57,7 @@ class MaxWhisperWarning(UserWarning):
 
 class AudioWarning(MaxWhisperWarning):
     """A recording was read in part; the message says how much."""
+
+
+class ArtifactWarning(MaxWhisperWarning):
+    """The package of compiled graphs cannot be used; the message says why. They are compiled here."""

@@ -3,8 +3,9 @@
 An artifact holds machine code, so its key covers all that the code depends on: MAX's version, the
 kernels' and the graphs' sources, the model's dimensions, the device and the processor's features.
 Beside it lies a record with the key and the content's hash; whatever does not agree is compiled
-again. Compilers run in processes of their own, several at a time, each behind a lock, and a
-finished artifact is moved into place whole.
+again, unless the package of compiled graphs has it (:mod:`.companion`). Compilers run in processes
+of their own, several at a time, each behind a lock, and a finished artifact is moved into place
+whole.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import hashlib
 import io
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -30,7 +30,21 @@ from max.engine import CompiledModel, read
 from max_whisper.checkpoints import cache_folder
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.errors import ArtifactError
+from max_whisper.graph.companion import find_artifact
 from max_whisper.graph.layers import KERNELS
+from max_whisper.graph.processor import processor
+
+#: Modules beside the graphs that use what is compiled and do not shape it.
+USERS = {
+    "artifacts.py",
+    "companion.py",
+    "compile_for.py",
+    "packing.py",
+    "probes.py",
+    "processor.py",
+    "runtime.py",
+    "store.py",
+}
 
 Progress = Callable[[str, int, "int | None"], None]
 
@@ -55,12 +69,16 @@ class GraphSpec:
 
     @functools.cached_property
     def key(self) -> str:
-        """SHA-256 (hex) of everything that the compiled code depends on."""
+        """SHA-256 (hex) of everything that the code compiled for this processor depends on."""
+        return self.key_on(processor())
+
+    def key_on(self, target: str) -> str:
+        """The same for code that is compiled for another processor, or for a family of them."""
         parts = {
             "graph": dataclasses.asdict(self),
             "max": version("max"),
-            "sources": _sources(),
-            "processor": processor(),
+            "sources": sources_hash(),
+            "processor": target,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -107,15 +125,44 @@ def load_graphs(specs: Sequence[GraphSpec], progress: Progress | None = None) ->
 
 
 def load(spec: GraphSpec) -> CompiledModel | None:
-    """The artifact of ``spec`` if a sound one lies on disk."""
+    """The artifact of ``spec`` if there is a sound one: this processor's own, or a family's."""
+    content = kept(spec.path, spec.key) or find_artifact(spec, sources_hash())
+    return None if content is None else read(io.BytesIO(content))
+
+
+def kept(path: Path, key: str) -> bytes | None:
+    """The artifact that :func:`keep` wrote, or None if it has another key, is damaged or not there."""
     try:
-        record = json.loads(_record(spec.path).read_bytes())
-        content = spec.path.read_bytes()
-        if record["key"] != spec.key or record["sha256"] != hashlib.sha256(content).hexdigest():
-            return None
+        record = json.loads(_record(path).read_bytes())
+        content = path.read_bytes()
+        sound = record["key"] == key and record["sha256"] == hashlib.sha256(content).hexdigest()
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return read(io.BytesIO(content))
+    return content if sound else None
+
+
+def keep(spec: GraphSpec, path: Path, key: str, family: str | None = None) -> bytes:
+    """Compiles ``spec`` and moves the artifact to ``path`` once it is whole; returns it.
+
+    Args:
+        spec: What is compiled.
+        path: Where it goes; a record lies beside it.
+        key: What the record says that it is.
+        family: The processor family that it is compiled for; None for this processor.
+
+    Raises:
+        ArtifactError: If the compiler fails.
+        OSError: If the folder cannot be written.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compiling-") as folder:
+        fresh = Path(folder) / path.name
+        _run_compiler(spec, fresh, family)
+        content = fresh.read_bytes()
+        unfinished = _record(fresh)
+        unfinished.write_text(json.dumps({"key": key, "sha256": hashlib.sha256(content).hexdigest()}))
+        fresh.replace(path)
+        unfinished.replace(_record(path))
+    return content
 
 
 def compile_graph(spec: GraphSpec) -> CompiledModel:
@@ -128,17 +175,7 @@ def compile_graph(spec: GraphSpec) -> CompiledModel:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.with_suffix(".lock")):
-            if (graph := load(spec)) is not None:
-                return graph
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compiling-") as folder:
-                fresh = Path(folder) / path.name
-                _run_compiler(spec, fresh)
-                content = fresh.read_bytes()
-                record = {"key": spec.key, "sha256": hashlib.sha256(content).hexdigest()}
-                unfinished = _record(fresh)
-                unfinished.write_text(json.dumps(record))
-                fresh.replace(path)
-                unfinished.replace(_record(path))
+            content = kept(path, spec.key) or keep(spec, path, spec.key)
     except OSError as error:
         raise ArtifactError(
             f"cannot keep the compiled graph {path}: {error}. Free some space, or set MAX_WHISPER_CACHE "
@@ -147,8 +184,9 @@ def compile_graph(spec: GraphSpec) -> CompiledModel:
     return read(io.BytesIO(content))
 
 
-def _run_compiler(spec: GraphSpec, path: Path) -> None:
-    command = [sys.executable, "-m", "max_whisper.graph.compile", spec.to_json(), str(path)]
+def _run_compiler(spec: GraphSpec, path: Path, family: str | None = None) -> None:
+    program = ["max_whisper.graph.compile_for", family] if family else ["max_whisper.graph.compile"]
+    command = [sys.executable, "-m", *program, spec.to_json(), str(path)]
     environment = dict(os.environ)
     package_root = str(Path(__file__).parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(
@@ -177,24 +215,11 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 @functools.cache
-def _sources() -> str:
+def sources_hash() -> str:
     """The hash of the kernels' and the graphs' sources."""
     digest = hashlib.sha256()
     for path in sorted([*KERNELS.glob("*.mojo"), *KERNELS.parent.glob("*.py")]):
-        if path.name in {"artifacts.py", "runtime.py", "store.py", "probes.py", "packing.py"}:
-            continue  # they use compiled graphs, they do not shape them
+        if path.name in USERS:
+            continue
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
-
-
-@functools.cache
-def processor() -> str:
-    """The processor's architecture and instruction sets, as text."""
-    features: set[str] = set()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in {"flags", "Features"}:
-                features = set(value.split())
-                break
-    return f"{platform.system()} {platform.machine()} {' '.join(sorted(features)) or platform.processor()}"

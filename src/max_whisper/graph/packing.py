@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.checkpoints.checkpoint import Checkpoint, ModelDimensions
-from max_whisper.graph.precision import Precision
+from max_whisper.graph.precision import PANEL, Precision
+
+AT_ONCE = 1 << 17  # weights that are packed at a time: 512 KB of float32
 
 Array = NDArray[np.int32] | NDArray[np.float32]
 
@@ -57,7 +59,14 @@ class Packer:
         self.linear(f"{name}.2")
 
     def _pack(self, name: str, weight: NDArray[Any], bias: NDArray[Any]) -> None:
-        self.packed[f"{name}.weight"], self.packed[f"{name}.epilogue"] = self.precision.pack(weight, bias)
+        # Columns are packed by themselves: some at a time, so that what lies between stays in the cache.
+        columns = max(1, AT_ONCE // (PANEL * weight.shape[1])) * PANEL
+        parts = [
+            self.precision.pack(weight[start : start + columns], bias[start : start + columns])
+            for start in range(0, len(weight), columns)
+        ]
+        self.packed[f"{name}.weight"] = np.concatenate([words for words, _ in parts])
+        self.packed[f"{name}.epilogue"] = np.concatenate([epilogue for _, epilogue in parts], axis=1)
 
 
 def pack_encoder(checkpoint: Checkpoint, precision: Precision) -> dict[str, Array]:

@@ -13,8 +13,9 @@ import pytest
 from max.driver import CPU, Buffer
 from max.engine import InferenceSession, read
 
-from max_whisper.graph.artifacts import load_graphs, processor
+from max_whisper.graph.artifacts import load_graphs
 from max_whisper.graph.precision import FLOAT16_WEIGHTS, PRECISIONS, quantise, to_bfloat16
+from max_whisper.graph.processor import features
 from max_whisper.graph.team import TEAM, team_of
 
 HEADS, HEAD_SIZE = 2, 64
@@ -25,8 +26,7 @@ SIZES = [(1, 64, 96), (2, 100, 33), (5, 68, 65), (7, 240, 31), (13, 512, 97), (3
 
 
 def runnable_targets():
-    features = processor().split()
-    return ["host", *(["x86-64-v3"] if {"avx2", "fma"} <= set(features) else [])]
+    return ["host", *(["x86-64-v3"] if {"avx2", "fma"} <= features() else [])]
 
 
 @pytest.fixture(scope="module", params=runnable_targets())
@@ -41,9 +41,15 @@ def kernels(target, compiled_kernels):
 
 
 @pytest.fixture
+<<<<<<< .merge_file_c9S406
 def bytes_meet_int8(target):
     """Whether int8 weights are multiplied by bytes, as this processor can, or by 12-bit integers."""
     return target == "host" and "avx512_vnni" in processor().split()
+=======
+def most_int8(target):
+    """The largest activation that int8 weights meet: a byte where the processor multiplies bytes."""
+    return 127 if target == "host" and "avx512_vnni" in features() else 2047
+>>>>>>> .merge_file_hrGMWI
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 from max_whisper.decoding.runtime import Constraint, TokenSet
 from max_whisper.errors import OptionError
 from max_whisper.graph.constraints import ConstraintArrays
+from max_whisper.graph.packing import AT_ONCE, Packer
 from max_whisper.graph.precision import (
     FLOAT16_WEIGHTS,
     PANEL,
@@ -22,6 +23,19 @@ def unpacked(words, dtype, out, depth):
     """Panels (P, words, 32) back to (out, depth)."""
     rows = np.ascontiguousarray(words.transpose(0, 2, 1)).reshape(-1, words.shape[1])
     return rows.view(dtype)[:out, :depth]
+
+
+@pytest.mark.parametrize("precision", [*PRECISIONS.values(), FLOAT16_WEIGHTS], ids=lambda each: each.name)
+def test_a_large_layer_is_packed_in_parts_as_it_is_at_once(precision):
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(4109, 97)).astype(np.float16)
+    bias = rng.normal(size=len(weight)).astype(np.float16)
+    assert weight.size > 3 * AT_ONCE
+    packer = Packer({"layer.weight": weight, "layer.bias": bias}, precision)
+    packer.linear("layer")
+    words, epilogue = precision.pack(weight, bias)
+    assert np.array_equal(packer.packed["layer.weight"], words)
+    assert np.array_equal(packer.packed["layer.epilogue"].view(np.int32), epilogue.view(np.int32))
 
 
 @pytest.mark.parametrize("shape", [(32, 64), (33, 64), (7, 10), (100, 3)])

@@ -30,7 +30,7 @@ def compiler(monkeypatch):
     """A compiler that writes down its calls; an artifact's content is its own hash's input."""
     calls = []
 
-    def run(spec, path):
+    def run(spec, path, family=None):
         calls.append(spec)
         path.write_bytes(b"machine code of " + spec.kind.encode())
 

@@ -1,0 +1,151 @@
+"""Graphs that were compiled elsewhere: the installed package ``max-whisper-graphs``.
+
+It holds data alone: compressed artifacts for the processor families of :mod:`.processor`, and a
+manifest that says for which MAX and which sources of kernels and graphs they were made, with the
+hash of each. ``scripts/build_artifacts.py`` makes it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import json
+import warnings
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from max_whisper.errors import ArtifactWarning
+from max_whisper.graph.processor import runnable_families
+
+if TYPE_CHECKING:
+    from max_whisper.graph.artifacts import GraphSpec
+
+PACKAGE = "max_whisper_graphs"
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+_REMEDY = "install max-whisper-graphs as made for this version; without it, graphs are compiled here"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One artifact of the package.
+
+    Attributes:
+        family: The processor family that it was compiled for.
+        key: :func:`family_key` of what was compiled.
+        file: Its place in the package, a path with slashes.
+        sha256: The hash of the artifact, once it is decompressed.
+    """
+
+    family: str
+    key: str
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Companion:
+    """What lies in one package.
+
+    Attributes:
+        folder: Where the package lies.
+        entries: Its artifacts by their keys.
+    """
+
+    folder: Path
+    entries: Mapping[str, Entry]
+
+    def artifact(self, spec: GraphSpec) -> bytes | None:
+        """The artifact of ``spec`` for the best family that this processor can run, or None.
+
+        Warns:
+            ArtifactWarning: The one that would be taken is damaged.
+        """
+        for family in runnable_families():
+            if entry := self.entries.get(family_key(spec, family.name)):
+                try:
+                    content = zlib.decompress((self.folder / entry.file).read_bytes())
+                except (OSError, zlib.error):
+                    content = b""
+                if entry.family == family.name and entry.sha256 == hashlib.sha256(content).hexdigest():
+                    return content
+                _warn(f"{self.folder / entry.file} is damaged")
+        return None
+
+
+def find_artifact(spec: GraphSpec, sources: str) -> bytes | None:
+    """The artifact of ``spec`` in the installed package, or None.
+
+    Args:
+        spec: What is wanted.
+        sources: The hash of the present sources of kernels and graphs.
+
+    Warns:
+        ArtifactWarning: The package is damaged, or was made for another MAX or other sources.
+    """
+    companion = _installed(sources)
+    return companion.artifact(spec) if companion else None
+
+
+def family_key(spec: GraphSpec, family: str) -> str:
+    """The key (SHA-256, hex) of what ``spec`` is when compiled for a family."""
+    return common(spec).key_on(family)
+
+
+def common(spec: GraphSpec) -> GraphSpec:
+    """What stands for ``spec`` in a package: the vocabulary shapes the decoder alone."""
+    if spec.kind == "decoder":
+        return spec
+    return dataclasses.replace(spec, dims=dataclasses.replace(spec.dims, n_vocab=0))
+
+
+def manifest(entries: Iterable[Entry], sources: str) -> str:
+    """The manifest of a package that holds ``entries``, as JSON."""
+    listed = [dataclasses.asdict(entry) for entry in entries]
+    return json.dumps(
+        {"format": FORMAT, "max": version("max"), "sources": sources, "graphs": listed}, indent=1
+    )
+
+
+def open_companion(folder: Path, sources: str) -> Companion | None:
+    """The package in a folder, or None if it cannot serve.
+
+    Args:
+        folder: Where the package lies.
+        sources: The hash of the present sources of kernels and graphs.
+
+    Warns:
+        ArtifactWarning: It is damaged, or was made for another MAX or other sources.
+    """
+    try:
+        content = json.loads((folder / MANIFEST).read_bytes())
+        made_for = content["format"], content["max"], content["sources"]
+        entries = [Entry(**entry) for entry in content["graphs"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        _warn(f"{folder / MANIFEST} is damaged")
+        return None
+    if made_for[:2] != (FORMAT, version("max")):
+        _warn(f"the compiled graphs in {folder} are for MAX {made_for[1]}, not {version('max')}")
+        return None
+    if made_for[2] != sources:
+        _warn(f"the compiled graphs in {folder} are of another version of max-whisper")
+        return None
+    return Companion(folder, {entry.key: entry for entry in entries})
+
+
+@functools.cache
+def _installed(sources: str) -> Companion | None:
+    spec = importlib.util.find_spec(PACKAGE)
+    folders = [Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]
+    return open_companion(folders[0], sources) if folders else None
+
+
+def _warn(problem: str) -> None:
+    warnings.warn(f"{problem}: {_REMEDY}", ArtifactWarning, stacklevel=2)
