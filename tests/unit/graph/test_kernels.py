@@ -41,15 +41,9 @@ def kernels(target, compiled_kernels):
 
 
 @pytest.fixture
-<<<<<<< .merge_file_c9S406
 def bytes_meet_int8(target):
     """Whether int8 weights are multiplied by bytes, as this processor can, or by 12-bit integers."""
-    return target == "host" and "avx512_vnni" in processor().split()
-=======
-def most_int8(target):
-    """The largest activation that int8 weights meet: a byte where the processor multiplies bytes."""
-    return 127 if target == "host" and "avx512_vnni" in features() else 2047
->>>>>>> .merge_file_hrGMWI
+    return target == "host" and "avx512_vnni" in features()
 
 
 @pytest.fixture(scope="module")
