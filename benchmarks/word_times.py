@@ -37,6 +37,7 @@ ROUNDS = 6
 RUNS = (
     ("max-whisper", "align"),
     ("max-whisper", "transcribe"),
+    ("max-whisper", "transcribe_fast"),
     ("openai-whisper", "align"),
     ("openai-whisper", "transcribe"),
     ("stable-ts", "align"),
@@ -197,7 +198,11 @@ def main() -> int:
                     "threads": args.threads,
                     "recordings": recordings,
                 }
-                row: dict[str, Any] = {"engine": engine, "method": method, "recordings": kind}
+                row: dict[str, Any] = {
+                    "engine": engine,
+                    "method": method.replace("_", ", "),
+                    "recordings": kind,
+                }
                 try:
                     results = with_json(Path(pythons[engine]), "word_times.py", job, args.threads)
                     row |= measure(several, results)

@@ -37,6 +37,10 @@ class MaxWhisper:
         del text
         return of_result(self.model.transcribe(samples, language="en", word_timestamps=True))
 
+    def transcribe_fast(self, samples: Any, text: str) -> Words:
+        del text
+        return of_result(self.model.transcribe(samples, language="en", word_timestamps="fast"))
+
 
 class OpenAI:
     def __init__(self, job: dict[str, Any]) -> None:

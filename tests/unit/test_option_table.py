@@ -34,10 +34,11 @@ from max_whisper.writers import FORMATS, SUBTITLES
 from support.mock_runtime import MockRuntime
 from support.tiny import MULTILINGUAL, TEXT, TinyModel, TinyTokenizer
 
-# What a flag changes: how the model is loaded, what it is asked, what subtitles look like, what is
-# printed, which files there are; or nothing, which its help must say.
-LOADING, MODEL, LAYOUT, SCREEN, PLACE, NOTHING = "loading", "model", "layout", "screen", "place", "nothing"
-WORDS, VAD = ("--word_timestamps", "True"), ("--vad_filter", "True")
+# What a flag changes: how the model is loaded, what it is asked (and, of that, what JSON alone has), what
+# subtitles look like, what is printed, which files there are; or nothing, which its help must say.
+LOADING, MODEL, DETAIL, LAYOUT = "loading", "model", "detail", "layout"
+SCREEN, PLACE, NOTHING = "screen", "place", "nothing"
+WORDS, FAST, VAD = ("--word_timestamps", "True"), ("--word_timestamps", "fast"), ("--vad_filter", "True")
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ EFFECTS = {
     "--compression_ratio_threshold": Effect("0.1", MODEL),
     "--logprob_threshold": Effect("0", MODEL),
     "--no_speech_threshold": Effect("0", MODEL, beside=("--logprob_threshold", "None")),
+    "--token_logprobs": Effect("True", DETAIL),
     "--word_timestamps": Effect("True", MODEL),
     "--prepend_punctuations": Effect(".", MODEL, WORDS),
     "--append_punctuations": Effect(")", MODEL, WORDS),
@@ -177,6 +179,7 @@ class Model:
                 Segment(
                     *(number, 0, start, start + 3.95, text, (1,), 0.0, -0.5, 1.0, 0.1),
                     words=words if options.word_timestamps else None,
+                    token_logprobs=(-0.5,) if options.token_logprobs else None,
                 )
             )
             yield segments[-1]
@@ -234,6 +237,10 @@ def changed(name: str, before: Outcome, after: Outcome, count: int) -> bool:
     match EFFECTS[name].changes:
         case "loading":
             return before.loaded != after.loaded
+        case "detail":
+            assert all(old != new for old, new in zip(before.asked, after.asked, strict=True))
+            detailed = [path for path in before.files if path.endswith(".json")]
+            return bool(detailed) and all(before.files[path] != after.files[path] for path in detailed)
         case "model":
             return all(old != new for old, new in zip(before.asked, after.asked, strict=True))
         case "layout":
@@ -259,10 +266,10 @@ def verdict(name: str, given: tuple[str, ...], command, count: int) -> str:
     return "works" if changed(name, command(*given), after, count) else "ignored"
 
 
-def modes(name: str) -> list[tuple[str, tuple[str, ...], bool, bool]]:
+def modes(name: str) -> list[tuple[str, tuple[str, ...], tuple[str, ...], bool]]:
     """(input, output format, word times, voice activity) in all pairs that matter to a flag."""
     formats = [("-f", output) for output in (*FORMATS, "all")] if name != "--output_format" else [()]
-    words = [False, True] if name != "--word_timestamps" else [False]
+    words = [(), WORDS, FAST] if name != "--word_timestamps" else [()]
     voice = [False, True] if name != "--vad_filter" else [False]
     found = [(kind, formats[0], *rest) for kind, *rest in itertools.product(INPUTS, words, voice)]
     found += [("one", output, *rest) for output, *rest in itertools.product(formats[1:], words, voice)]
@@ -271,17 +278,26 @@ def modes(name: str) -> list[tuple[str, tuple[str, ...], bool, bool]]:
 
 @pytest.mark.parametrize("name", ALL_FLAGS)
 def test_it_works_or_is_refused_in_every_mode(name: str, command) -> None:
-    effect = EFFECTS[name]
+    check_every_mode(name, EFFECTS[name], command)
+
+
+def test_fast_words_work_in_every_mode(command, monkeypatch) -> None:
+    monkeypatch.setitem(EFFECTS, "--word_timestamps", Effect("fast", MODEL))
+    check_every_mode("--word_timestamps", EFFECTS["--word_timestamps"], command)
+
+
+def check_every_mode(name: str, effect: Effect, command) -> None:
     needs = list(zip(effect.needs[::2], effect.needs[1::2]))
     others = [item for pair in needs if pair not in (WORDS, VAD) for item in pair]
     seen = set()
     for kind, output, words, voice in modes(name):
         # Word times and voice activity are modes; a flag is tried without them, too.
-        given = [*(others if words or WORDS not in needs else ()), *(WORDS if words else ())]
+        given = [*(others if words or WORDS not in needs else ()), *words]
         given += VAD if voice else ()
-        has_needs = (words or WORDS not in needs) and (voice or VAD not in needs)
+        has_needs = (bool(words) or WORDS not in needs) and (voice or VAD not in needs)
         found = verdict(name, (*INPUTS[kind], *output, *given), command, RECORDINGS[kind])
-        shown = effect.changes != LAYOUT or output[1:] == ("all",) or output[1] in SUBTITLES
+        shown_in = {LAYOUT: (*SUBTITLES, "all"), DETAIL: ("json", "all")}.get(effect.changes)
+        shown = shown_in is None or output[1] in shown_in
         if effect.changes == NOTHING:
             wanted = {"ignored"}
         else:
@@ -410,11 +426,36 @@ def transcribed():
     return run
 
 
-@pytest.mark.parametrize("name", [name for name, effect in EFFECTS.items() if effect.changes == MODEL])
+TRANSCRIBED = [name for name, effect in EFFECTS.items() if effect.changes in (MODEL, DETAIL)]
+
+
+@pytest.mark.parametrize("name", TRANSCRIBED)
 def test_it_changes_what_is_transcribed(name: str, transcribed) -> None:
+    check_results(name, EFFECTS[name].needs, transcribed)
+    effect = EFFECTS[name]
+    if WORDS[0] in effect.needs:
+        at = effect.needs.index(WORDS[0])
+        check_results(name, (*effect.needs[:at], *FAST, *effect.needs[at + 2 :]), transcribed)
+
+
+def check_results(name: str, needs: tuple[str, ...], transcribed) -> None:
     effect = EFFECTS[name]
     quick = () if name in ("--beam_size", "--patience") else ("--beam_size", "None")
-    given = (*quick, *effect.needs, *effect.beside)
+    given = (*quick, *needs, *effect.beside)
     assert transcribed(*given) != transcribed(*given, name, effect.value)
-    if name in ("--temperature", "--multichannel", "--word_timestamps", "--vad_filter"):
+    if name in ("--temperature", "--multichannel", "--word_timestamps", "--vad_filter", "--token_logprobs"):
         assert transcribed(*given)[0] != transcribed(*given, name, effect.value)[0]
+
+
+@pytest.mark.parametrize("name", TRANSCRIBED)
+def test_fast_words_are_there_whatever_else_is_asked_for(name: str, transcribed) -> None:
+    effect = EFFECTS[name]
+    if name in ("--word_timestamps", "--no_speech_threshold"):
+        return  # the one is what this is about, the other leaves no text here
+    quick = () if name in ("--beam_size", "--patience") else ("--beam_size", "None")
+    needs = () if WORDS[0] in effect.needs else effect.needs
+    given = (*quick, *needs, *effect.beside, name, effect.value)
+    fast, usual = (transcribed(*given, *way)[0]["segments"] for way in (FAST, WORDS))
+    assert fast != usual
+    words = [word for segment in fast for word in segment["words"]]
+    assert words and all(0 < word["probability"] <= 1 and word["start"] <= word["end"] for word in words)

@@ -23,13 +23,7 @@ FLAGS_OF_ALIGN: dict[str, tuple[Flag, ...]] = {
             False,
             kind="True or False",
         ),
-        Flag(
-            "--token_logprobs",
-            "whether the JSON has the log-probability of each token",
-            str2bool,
-            False,
-            kind="True or False",
-        ),
+        *(flag for flag in FLAGS["decoding"] if flag.name == "--token_logprobs"),
     ),
     "words": shared("words", "word_timestamps", "hallucination_silence_threshold"),
 }

@@ -46,6 +46,8 @@ def check_word_flags(args: dict[str, Any]) -> None:
     ):
         if args[name] != default_of(name) and not args[wanted]:
             warn(f"--{name} has no effect without --{wanted}")
+    if args["token_logprobs"] and args["output_format"] not in ("json", "all"):
+        warn(f"--token_logprobs has no effect on {args['output_format']}: the JSON has them")
     threshold = "language_detection_threshold"
     if args[threshold] != default_of(threshold) and args["language_detection_segments"] == 1:
         warn(f"--{threshold} has no effect without --language_detection_segments")

@@ -2,7 +2,8 @@
 
 Names, types, defaults and choices are those of openai-whisper's ``whisper`` command, apart from
 ``--model`` and ``--precision``; those that it lacks are faster-whisper's parameters, but for
-``--languages``. What neither has is named as subtitle editors and speech services do.
+``--languages`` and ``--token_logprobs``. What neither has is named as subtitle editors and speech
+services do.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from max_whisper.checkpoints import DEFAULT_MODEL
 from max_whisper.errors import OptionError
 from max_whisper.subtitles import SubtitleLayout
 from max_whisper.tokenizer import TASKS, language_code
-from max_whisper.transcribe.options import APPEND_PUNCTUATIONS, PREPEND_PUNCTUATIONS
+from max_whisper.transcribe.options import APPEND_PUNCTUATIONS, FAST, PREPEND_PUNCTUATIONS
 from max_whisper.utils import optional_float, optional_int, str2bool
 from max_whisper.writers import ALL, FORMATS
 
@@ -78,6 +79,13 @@ _KINDS: dict[Callable[[str], Any], str] = {
     optional_float: "FLOAT or None",
     str2bool: "True or False",
 }
+
+
+def _word_times(text: str) -> bool | str:
+    return FAST if text == FAST else str2bool(text)
+
+
+_KINDS[_word_times] = "True, False or fast"
 
 
 def _flag(name: str, help: str, type: Callable[[str], Any] = str, default: Any = None, **more: Any) -> Flag:
@@ -186,9 +194,15 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             optional_float,
             0.6,
         ),
+        _flag("--token_logprobs", "whether the JSON has the log-probability of each token", str2bool, False),
     ),
     "words": (
-        _flag("--word_timestamps", "whether each word gets its times", str2bool, False),
+        _flag(
+            "--word_timestamps",
+            "whether each word gets its times; fast takes them from decoding, without a further pass",
+            _word_times,
+            False,
+        ),
         _flag("--prepend_punctuations", "marks that go with the next word", default=PREPEND_PUNCTUATIONS),
         _flag("--append_punctuations", "marks that go with the word before", default=APPEND_PUNCTUATIONS),
         _flag("--highlight_words", "whether subtitles underline words as they are spoken", str2bool, False),

@@ -69,6 +69,25 @@ class DecodingOptions:
 
 
 @dataclass(frozen=True)
+class Trace:
+    """How a window's tokens came about, one step of decoding after the other.
+
+    Attributes:
+        logprobs: The log-probability of each sampled token as it was chosen, at temperature 1 among
+            those that were allowed; last that of the end of the text, unless the text was cut off.
+        prefix: The log-probability of each token of the prefix, which was given, among all tokens.
+        queries: (n_text_layer, n, n_text_state) float32 cross-attention queries, or None where nobody
+            asked for them: a row for each token that a token was predicted from, beginning with the
+            start of the transcript. The last rows, one for each token of prefix and ``logprobs``,
+            are where these were predicted.
+    """
+
+    logprobs: tuple[float, ...]
+    prefix: tuple[float, ...] = ()
+    queries: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
 class DecodingResult:
     """What decoding one window gave.
 
@@ -83,6 +102,7 @@ class DecodingResult:
         no_speech_prob: Probability of ``<|nospeech|>`` at the start of the transcript.
         temperature: The temperature it was decoded with.
         compression_ratio: Length of the text over its length when compressed.
+        trace: How the tokens came about.
     """
 
     audio_features: NDArray[np.float32] | None = field(repr=False)
@@ -94,6 +114,7 @@ class DecodingResult:
     no_speech_prob: float = np.nan
     temperature: float = np.nan
     compression_ratio: float = np.nan
+    trace: Trace | None = field(default=None, repr=False)
 
 
 def verify(options: DecodingOptions) -> DecodingOptions:

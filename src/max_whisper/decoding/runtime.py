@@ -71,6 +71,9 @@ class Constraint:
 NO_CONSTRAINT = Constraint()
 
 
+ALL = slice(None)
+
+
 @dataclass(frozen=True)
 class Batch:
     """One forward pass of the decoder over N tokens, L of which are asked for a successor.
@@ -119,8 +122,8 @@ class Candidates(Protocol):
     def logits(self) -> NDArray[np.float32]:
         """(L, n_vocab) float32, before any constraint; copied out only when asked for."""
 
-    def queries(self) -> NDArray[np.float32]:
-        """(n_text_layer, N, n_text_state) float32 cross-attention queries, for alignment."""
+    def queries(self, tokens: slice = ALL) -> NDArray[np.float32]:
+        """(n_text_layer, n, n_text_state) float32 cross-attention queries of some of the N tokens."""
 
 
 @dataclass(frozen=True)
@@ -137,11 +140,11 @@ class HostCandidates:
         """See :class:`Candidates`."""
         return self.host_logits
 
-    def queries(self) -> NDArray[np.float32]:
+    def queries(self, tokens: slice = ALL) -> NDArray[np.float32]:
         """See :class:`Candidates`."""
         if self.host_queries is None:
             raise ValueError("this runtime keeps no cross-attention queries")
-        return self.host_queries
+        return self.host_queries[:, tokens]
 
 
 class Runtime(Protocol):

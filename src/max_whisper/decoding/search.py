@@ -11,7 +11,7 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,41 @@ from numpy.typing import NDArray
 from max_whisper.decoding.options import DecodingOptions
 from max_whisper.decoding.runtime import Constraint
 
-#: Sampled tokens without the end of the text, and their log-probability with it.
-Hypothesis = tuple[list[int], float]
+
+class Choice(NamedTuple):
+    """A token that a sequence took, behind those that it took before: a past that beams share.
+
+    Attributes:
+        before: The choice before it; None for the first.
+        sequence: Which of those that were live then took it: an index.
+        logprob: The token's log-probability.
+    """
+
+    before: Choice | None
+    sequence: int
+    logprob: float
+
+
+class Hypothesis(NamedTuple):
+    """A sequence that was found.
+
+    Attributes:
+        tokens: Sampled tokens without the end of the text.
+        logprob: Their log-probability, with that of the end if the text has one.
+        last: Its last choice: the end of the text if it has one.
+    """
+
+    tokens: list[int]
+    logprob: float
+    last: Choice | None
+
+    def choices(self) -> list[Choice]:
+        """All choices, the first one first."""
+        out, choice = [], self.last
+        while choice is not None:
+            out.append(choice)
+            choice = choice.before
+        return out[::-1]
 
 
 class Search(Protocol):
@@ -72,6 +105,7 @@ class Sampling:
         self._members = list(range(size))
         self._tokens = list(self.live)
         self._sums = [np.float32(0)] * size
+        self._choices: list[Choice | None] = [None] * size
 
     def constrain(self, constraint: Constraint, index: int) -> Constraint:
         """See :class:`Search`."""
@@ -86,6 +120,7 @@ class Sampling:
         for i, member in enumerate(self._members):
             token = int(tokens[i, 0])
             self._sums[member] += logprobs[i, 0]
+            self._choices[member] = Choice(self._choices[member], i, float(logprobs[i, 0]))
             if token != self._eot:
                 self._tokens[member].append(token)
                 going.append(i)
@@ -97,7 +132,8 @@ class Sampling:
 
     def hypotheses(self) -> list[Hypothesis]:
         """See :class:`Search`."""
-        return [(tokens, float(total)) for tokens, total in zip(self._tokens, self._sums)]
+        sums = map(float, self._sums)
+        return [Hypothesis(*found) for found in zip(self._tokens, sums, self._choices)]
 
 
 class Beam:
@@ -115,6 +151,7 @@ class Beam:
         self._eot = eot
         self._wanted = round(size * (patience or 1.0))
         self._sums = np.zeros(1, np.float32)
+        self._choices: list[Choice | None] = [None]
         self._finished: list[Hypothesis] = []
 
     def constrain(self, constraint: Constraint, index: int) -> Constraint:
@@ -125,7 +162,13 @@ class Beam:
         """See :class:`Search`."""
         count = len(self.live)
         ids: list[int] = tokens[:count, : self.k].ravel().tolist()
+        values: list[float] = logprobs[:count, : self.k].ravel().tolist()
         scores: list[float] = (self._sums[:, None] + logprobs[:count, : self.k]).ravel().tolist()
+
+        def choice(candidate: int) -> Choice:
+            parent = candidate // self.k
+            return Choice(self._choices[parent], parent, values[candidate])
+
         kept: list[int] = []
         for candidate in sorted(range(len(scores)), key=scores.__getitem__, reverse=True):
             if ids[candidate] != self._eot:
@@ -133,9 +176,11 @@ class Beam:
                 if len(kept) == self.size:
                     break
             elif len(self._finished) < self._wanted:
-                self._finished.append((self.live[candidate // self.k], scores[candidate]))
+                sequence = self.live[candidate // self.k]
+                self._finished.append(Hypothesis(sequence, scores[candidate], choice(candidate)))
         parents = [candidate // self.k for candidate in kept]
         self.live = [[*self.live[parent], ids[candidate]] for parent, candidate in zip(parents, kept)]
+        self._choices = [choice(candidate) for candidate in kept]
         self._sums = np.array([scores[candidate] for candidate in kept], np.float32)
         self.done = len(self._finished) >= self._wanted
         return parents
@@ -143,8 +188,9 @@ class Beam:
     def hypotheses(self) -> list[Hypothesis]:
         """See :class:`Search`; where too few have finished, the best that have not fill up."""
         found = list(self._finished)
-        best_first = np.argsort(self._sums)[::-1]
-        found += [(self.live[j], float(self._sums[j])) for j in best_first[: max(0, self.size - len(found))]]
+        missing = max(0, self.size - len(found))
+        for j in np.argsort(self._sums)[::-1][:missing]:
+            found.append(Hypothesis(self.live[j], float(self._sums[j]), self._choices[j]))
         return found
 
 
@@ -166,7 +212,7 @@ def most_likely(found: Sequence[Hypothesis], length_penalty: float | None) -> Hy
     """
 
     def score(hypothesis: Hypothesis) -> float:
-        tokens, total = hypothesis
+        tokens, total = hypothesis.tokens, hypothesis.logprob
         if length_penalty is None:
             return total / max(len(tokens), 1)
         return total / float(((5 + len(tokens)) / 6) ** length_penalty)

@@ -11,12 +11,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from max_whisper.decoding.options import DecodingOptions, DecodingResult, compression_ratio, verify
+from max_whisper.decoding.options import (
+    DecodingOptions,
+    DecodingResult,
+    Trace,
+    compression_ratio,
+    verify,
+)
 from max_whisper.decoding.requests import Acquire, Fork, Forward, Release, Steps
 from max_whisper.decoding.rules import Rule, rules_for
 from max_whisper.decoding.runtime import Candidates, Constraint
-from max_whisper.decoding.search import Search, most_likely, search_for
+from max_whisper.decoding.search import Hypothesis, Search, most_likely, search_for
 from max_whisper.errors import OptionError
 
 if TYPE_CHECKING:
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
     from max_whisper.tokenizer import Tokenizer
 
 _FREE = Constraint()
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -57,10 +65,17 @@ class Fallback:
 
 @dataclass(frozen=True)
 class Prompt:
-    """The tokens that decoding starts from; ``sot_index`` is where the transcript starts."""
+    """The tokens that decoding starts from.
+
+    Attributes:
+        tokens: All of them.
+        sot_index: Where the transcript starts.
+        prefix: How many tokens at the end belong to the transcript's text.
+    """
 
     tokens: list[int]
     sot_index: int
+    prefix: int = 0
 
 
 def decode_with_fallback(
@@ -69,13 +84,16 @@ def decode_with_fallback(
     fallback: Fallback,
     tokenizer: Tokenizer,
     dims: ModelDimensions,
+    *,
+    keep_queries: bool = False,
 ) -> Steps[DecodingResult]:
     """Decodes a window at one temperature after the other until a result is accepted.
 
     Options that need a temperature of 0 (beams), or one above it (best_of), apply there alone.
     """
     for temperature in fallback.temperatures:
-        result = yield from decode_window(window, at_temperature(options, temperature), tokenizer, dims)
+        tried = at_temperature(options, temperature)
+        result = yield from decode_window(window, tried, tokenizer, dims, keep_queries=keep_queries)
         if not fallback.rejects(result):
             break
     return result
@@ -89,9 +107,21 @@ def at_temperature(options: DecodingOptions, temperature: float) -> DecodingOpti
 
 
 def decode_window(
-    window: int, options: DecodingOptions, tokenizer: Tokenizer, dims: ModelDimensions
+    window: int,
+    options: DecodingOptions,
+    tokenizer: Tokenizer,
+    dims: ModelDimensions,
+    *,
+    keep_queries: bool = False,
 ) -> Steps[DecodingResult]:
     """Decodes a window with one set of options.
+
+    Args:
+        window: The window, which is encoded.
+        options: How.
+        tokenizer: One of the model's.
+        dims: The model's dimensions.
+        keep_queries: Whether the result's trace has the queries of cross-attention.
 
     Raises:
         OptionError: For options that make no sense.
@@ -112,9 +142,12 @@ def decode_window(
     search = search_for(options, tokenizer.eot)
     rules = rules_for(options, tokenizer, dims)
     steps = min(options.sample_len or dims.n_text_ctx // 2, dims.n_text_ctx - len(prompt.tokens) + 1)
-    no_speech_prob = yield from _search(window, prompt, search, rules, steps, tokenizer.no_speech)
-
-    tokens, logprob = most_likely(search.hypotheses(), options.length_penalty)
+    passes: list[NDArray[np.float32]] | None = [] if keep_queries else None
+    no_speech_prob, prefix = yield from _search(
+        window, prompt, search, rules, steps, tokenizer.no_speech, passes
+    )
+    found = most_likely(search.hypotheses(), options.length_penalty)
+    tokens = found.tokens
     text = tokenizer.decode(tokens).strip()
     return DecodingResult(
         audio_features=None,
@@ -122,11 +155,25 @@ def decode_window(
         language_probs=language_probs,
         tokens=tokens,
         text=text,
-        avg_logprob=logprob / (len(tokens) + 1),
+        avg_logprob=found.logprob / (len(tokens) + 1),
         no_speech_prob=no_speech_prob,
         temperature=options.temperature,
         compression_ratio=compression_ratio(text),
+        trace=_trace(found, prefix, passes),
     )
+
+
+def _trace(
+    found: Hypothesis, prefix: tuple[float, ...], passes: Sequence[NDArray[np.float32]] | None
+) -> Trace:
+    """What led to a hypothesis, out of the queries of all passes if they were kept."""
+    choices = found.choices()
+    logprobs = tuple(choice.logprob for choice in choices)
+    if passes is None:
+        return Trace(logprobs, prefix)
+    # The first choice was made at the prompt's last token, each other one at the token before it.
+    own = [queries[:, choice.sequence, None] for queries, choice in zip(passes[1:], choices[1:])]
+    return Trace(logprobs, prefix, np.concatenate([passes[0], *own], axis=1))
 
 
 def detect_language(window: int, tokenizer: Tokenizer) -> Steps[tuple[int, dict[str, float]]]:
@@ -159,17 +206,20 @@ def build_prompt(options: DecodingOptions, tokenizer: Tokenizer, dims: ModelDime
         if options.without_timestamps
         else tokenizer.sot_sequence
     )
+    given = 0
     if options.prefix:
         prefix = _tokens(options.prefix, tokenizer)
         # With all of its half sampled, openai-whisper keeps the prefix whole, as [-0:] does.
-        tokens += prefix[-(half - (options.sample_len or half)) :]
+        prefix = prefix[-(half - (options.sample_len or half)) :]
+        tokens += prefix
+        given = len(prefix)
     if options.prompt:
         tokens = [tokenizer.sot_prev, *_tokens(options.prompt, tokenizer)[-(half - 1) :], *tokens]
     if len(tokens) > dims.n_text_ctx:
         raise OptionError(
             f"prompt and prefix take {len(tokens)} tokens; the model's context is {dims.n_text_ctx}"
         )
-    return Prompt(tokens, tokens.index(tokenizer.sot))
+    return Prompt(tokens, tokens.index(tokenizer.sot), given)
 
 
 def _tokens(text: str | Sequence[int], tokenizer: Tokenizer) -> list[int]:
@@ -177,26 +227,43 @@ def _tokens(text: str | Sequence[int], tokenizer: Tokenizer) -> list[int]:
 
 
 def _search(
-    window: int, prompt: Prompt, search: Search, rules: Sequence[Rule], steps: int, no_speech: int | None
-) -> Steps[float]:
-    """Runs a search for so many steps or to its end; returns the no-speech probability.
+    window: int,
+    prompt: Prompt,
+    search: Search,
+    rules: Sequence[Rule],
+    steps: int,
+    no_speech: int | None,
+    passes: list[NDArray[np.float32]] | None,
+) -> Steps[tuple[float, tuple[float, ...]]]:
+    """Runs a search for so many steps or to its end.
 
-    All sequences start from the prompt in the first row. That pass is asked for one candidate
-    more, at the start of the transcript, because its unconstrained probabilities are wanted.
+    All sequences start from the prompt in the first row. That pass is asked for further candidates,
+    at the start of the transcript and before each token of the prefix, because their unconstrained
+    probabilities are wanted. Each pass leaves its queries in ``passes``, if that is given.
+
+    Returns:
+        The no-speech probability, and the log-probability of each token of the prefix.
     """
     rows: tuple[int, ...] = yield Acquire(search.size)
     length = len(prompt.tokens)
     constraints = _constraints(search, rules)
+    given = range(length - prompt.prefix, length)
     found: Candidates = yield Forward(
         prompt.tokens,
         rows[:1] * length,
         range(length),
         window,
-        [length - 1] * len(constraints) + [prompt.sot_index],
-        [*constraints, _FREE if no_speech is None else Constraint(watch=no_speech)],
+        [*[length - 1] * len(constraints), prompt.sot_index, *(at - 1 for at in given)],
+        [
+            *constraints,
+            _FREE if no_speech is None else Constraint(watch=no_speech),
+            *(Constraint(watch=prompt.tokens[at]) for at in given),
+        ],
         search.k,
     )
-    no_speech_prob = float(found.watched[len(constraints)])
+    no_speech_prob, *prefix = found.watched[len(constraints) :].tolist()
+    if passes is not None:
+        passes.append(found.queries(slice(prompt.sot_index, None)))
     placed = rows[:1] * len(constraints)
     parents = search.update(found.tokens, found.logprobs)
     for position in range(length, length + steps - 1):
@@ -215,9 +282,11 @@ def _search(
             _constraints(search, rules),
             search.k,
         )
+        if passes is not None:
+            passes.append(found.queries())
         parents = search.update(found.tokens, found.logprobs)
     yield Release(rows)
-    return no_speech_prob
+    return no_speech_prob, tuple(np.log(np.maximum(prefix, _TINY)).tolist())
 
 
 def place(parents: Sequence[int], rows: tuple[int, ...], length: int) -> tuple[tuple[int, ...], Fork | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -155,7 +155,7 @@ class WhisperModel:
         suppress_tokens: Sequence[int] | None = (-1,),
         without_timestamps: bool = False,
         max_initial_timestamp: float = 1.0,
-        word_timestamps: bool = False,
+        word_timestamps: bool | Literal["fast"] = False,
         prepend_punctuations: str = PREPEND_PUNCTUATIONS,
         append_punctuations: str = APPEND_PUNCTUATIONS,
         multilingual: bool = False,
@@ -248,7 +248,7 @@ class BatchedInferencePipeline:
         suppress_tokens: Sequence[int] | None = (-1,),
         without_timestamps: bool = True,
         max_initial_timestamp: float = 1.0,
-        word_timestamps: bool = False,
+        word_timestamps: bool | Literal["fast"] = False,
         prepend_punctuations: str = PREPEND_PUNCTUATIONS,
         append_punctuations: str = APPEND_PUNCTUATIONS,
         multilingual: bool = False,

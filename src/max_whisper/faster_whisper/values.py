@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from max_whisper.transcribe import segments
 from max_whisper.transcribe.vad import VadOptions
@@ -77,7 +77,7 @@ class TranscriptionOptions:
     suppress_tokens: Sequence[int] | None
     without_timestamps: bool
     max_initial_timestamp: float
-    word_timestamps: bool
+    word_timestamps: bool | Literal["fast"]
     prepend_punctuations: str
     append_punctuations: str
     multilingual: bool

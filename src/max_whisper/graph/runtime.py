@@ -19,7 +19,7 @@ from max.engine import CompiledModel, InferenceSession, Model
 from numpy.typing import NDArray
 
 from max_whisper.checkpoints.checkpoint import Checkpoint, ModelDimensions
-from max_whisper.decoding.runtime import Batch
+from max_whisper.decoding.runtime import ALL, Batch
 from max_whisper.errors import OptionError
 from max_whisper.graph.artifacts import GraphSpec, Progress, load_graphs
 from max_whisper.graph.compile import open_device
@@ -49,9 +49,9 @@ class MaxCandidates:
         logits: NDArray[np.float32] = self.logits_buffer.to_numpy().copy()
         return logits
 
-    def queries(self) -> NDArray[np.float32]:
-        """(n_text_layer, N, n_text_state) float32 cross-attention queries."""
-        return np.stack([buffer.to_numpy() for buffer in self.query_buffers])
+    def queries(self, tokens: slice = ALL) -> NDArray[np.float32]:
+        """(n_text_layer, n, n_text_state) float32 cross-attention queries of some of the N tokens."""
+        return np.stack([buffer.to_numpy()[tokens] for buffer in self.query_buffers])
 
 
 class MaxRuntime:

@@ -11,19 +11,19 @@ Float = NDArray[np.float32]
 TOKENS_PER_SECOND = 50
 
 
-def token_times(scores: Float, frames: int, first: int, width: int = 7) -> NDArray[np.float64]:
+def token_times(scores: Float, frames: int, wanted: slice, width: int = 7) -> NDArray[np.float64]:
     """When each of some consecutive tokens begins.
 
     Args:
         scores: (heads, tokens, n_audio_ctx) cross-attention scores before the softmax.
         frames: How many positions of the audio hold speech.
-        first: The first token wanted; the last token is left out.
+        wanted: The tokens wanted, from one on; the others only tell what is unusual in attention.
         width: Of the median filter over time.
 
     Returns:
-        (tokens - first - 1,) seconds from the window's start.
+        (wanted tokens,) seconds from the window's start.
     """
-    total = np.zeros((scores.shape[1] - first - 1, frames), np.float32)
+    total = np.zeros((len(range(scores.shape[1])[wanted]), frames), np.float32)
     if frames < 2:
         return np.zeros(len(total))  # nothing tells the tokens apart
     for head in scores[:, :, :frames]:
@@ -31,7 +31,7 @@ def token_times(scores: Float, frames: int, first: int, width: int = 7) -> NDArr
         weights /= weights.sum(axis=-1, keepdims=True)
         weights -= weights.mean(axis=0)
         weights /= np.sqrt(np.square(weights).mean(axis=0))
-        total += median_filter(weights[first:-1], width)
+        total += median_filter(weights[wanted], width)
     tokens, times = dtw(-(total / np.float32(len(scores))).astype(np.float64))
     begins = np.diff(tokens, prepend=-1) > 0
     seconds: NDArray[np.float64] = times[begins] / TOKENS_PER_SECOND

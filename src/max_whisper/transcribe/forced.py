@@ -21,11 +21,12 @@ from max_whisper.decoding.requests import Acquire, Align, Encode, Forward, Relea
 from max_whisper.decoding.runtime import Candidates, Constraint
 from max_whisper.errors import AlignmentError
 from max_whisper.transcribe.alignment import token_times
+from max_whisper.transcribe.cutting import Window
 from max_whisper.transcribe.known_text import TextWord, words_of
 from max_whisper.transcribe.language import WINDOW_FRAMES, Detection, spoken_in
 from max_whisper.transcribe.options import APPEND_PUNCTUATIONS, FRAMES_PER_SECOND, PREPEND_PUNCTUATIONS
 from max_whisper.transcribe.pauses import quiet_frames, take_pauses_out
-from max_whisper.transcribe.recording import TokenizerFor, Window, window_of
+from max_whisper.transcribe.recording import TokenizerFor, window_of
 from max_whisper.transcribe.segments import Event, Progress, Segment, Transcript, Word
 from max_whisper.transcribe.words import WordTiming, merge_punctuations
 
@@ -199,7 +200,7 @@ def read(
         else:
             last = queries[:, at : at + 1]
         scores = yield Align(np.concatenate([queries[:, :at], last], axis=1), heads, encoded)
-        found_times = token_times(scores, frames // 2, first)
+        found_times = token_times(scores, frames // 2, slice(first, -1))
         if count == most:
             times = found_times
         if not is_torn(found_times[bounds[: count + 1]], spoken[:count], frames / FRAMES_PER_SECOND):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from max_whisper.decoding.options import DecodingOptions, verify
 from max_whisper.decoding.window import Fallback, at_temperature
@@ -16,6 +16,8 @@ TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 PREPEND_PUNCTUATIONS = "\"'“¿([{-"
 APPEND_PUNCTUATIONS = "\"'.。,，!！?？:：”)]}、"
 FRAMES_PER_SECOND = 100
+#: Word times from the steps of decoding themselves, in place of a further pass.
+FAST: Literal["fast"] = "fast"
 #: A piece of a recording that is decoded in a batch has this many seconds at most: one window.
 CHUNK_LENGTH = 30.0
 
@@ -36,7 +38,9 @@ class TranscribeOptions:
         hotwords: Names and terms that stand before each window's prompt, but for one with a prefix.
         prefix: What the recording's transcript begins with.
         clips: Seconds at which clips start and end, in turn; the last end may be left out.
-        word_timestamps: Whether each word gets its times.
+        word_timestamps: Whether each word gets its times: as openai-whisper finds them, from a further
+            pass over the text, or FAST, from the passes that decoding has taken anyway.
+        token_logprobs: Whether segments tell their tokens' log-probabilities.
         prepend_punctuations: Marks that belong to the word after them.
         append_punctuations: Marks that belong to the word before them.
         hallucination_silence_threshold: With word times, silences longer than this (seconds) are
@@ -60,7 +64,8 @@ class TranscribeOptions:
     hotwords: str | None = None
     prefix: str | None = None
     clips: tuple[float, ...] = ()
-    word_timestamps: bool = False
+    word_timestamps: bool | Literal["fast"] = False
+    token_logprobs: bool = False
     prepend_punctuations: str = PREPEND_PUNCTUATIONS
     append_punctuations: str = APPEND_PUNCTUATIONS
     hallucination_silence_threshold: float | None = None
@@ -91,7 +96,8 @@ def transcribe_options(
     carry_initial_prompt: bool = False,
     hotwords: str | None = None,
     prefix: str | None = None,
-    word_timestamps: bool = False,
+    word_timestamps: bool | Literal["fast"] = False,
+    token_logprobs: bool = False,
     prepend_punctuations: str = PREPEND_PUNCTUATIONS,
     append_punctuations: str = APPEND_PUNCTUATIONS,
     clip_timestamps: str | Sequence[float] = "0",
@@ -110,7 +116,8 @@ def transcribe_options(
 ) -> TranscribeOptions:
     """Options under the names that openai-whisper's ``transcribe`` takes, checked.
 
-    Those that openai-whisper does not have are faster-whisper's, but for ``languages``.
+    Those that openai-whisper does not have are faster-whisper's, but for ``languages`` and
+    ``token_logprobs``.
 
     Args:
         temperature: One temperature, or several to try in turn.
@@ -124,6 +131,7 @@ def transcribe_options(
         hotwords: See there.
         prefix: See there.
         word_timestamps: See there.
+        token_logprobs: See there.
         prepend_punctuations: See there.
         append_punctuations: See there.
         clip_timestamps: Seconds joined by commas, or a list: start,end,start,end,...
@@ -160,6 +168,7 @@ def transcribe_options(
         prefix=prefix or None,
         clips=_clips(clip_timestamps),
         word_timestamps=word_timestamps,
+        token_logprobs=token_logprobs,
         prepend_punctuations=prepend_punctuations,
         append_punctuations=append_punctuations,
         hallucination_silence_threshold=hallucination_silence_threshold,
@@ -185,6 +194,10 @@ def _verify(options: TranscribeOptions) -> None:
     """Raises :class:`OptionError` for what makes no sense of transcription's own options."""
     if options.batch_size is not None and options.batch_size < 1:
         raise OptionError(f"batch_size is {options.batch_size}; it must be at least 1")
+    if options.word_timestamps not in (False, True, FAST):
+        raise OptionError(
+            f"word_timestamps is {options.word_timestamps!r}; it must be True, False or {FAST!r}"
+        )
     if not 1 <= options.chunk_length < float("inf"):
         raise OptionError(f"chunk_length is {options.chunk_length} s; it must be 1 at least, and not endless")
     if options.decoding.language is not None:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.audio import FRAMES_PER_SECOND, HOP_LENGTH
+from max_whisper.transcribe.silero import WINDOW
 from max_whisper.transcribe.speech import SpeechMap
-from max_whisper.transcribe.vad import WINDOW
 from max_whisper.transcribe.words import WordTiming
 
 Floats = NDArray[np.float32]

@@ -8,7 +8,7 @@ openai-whisper's ``transcribe``, in small pieces that can be called without a mo
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +19,13 @@ from max_whisper.decoding.requests import Encode, Release, Request, Steps
 from max_whisper.decoding.search import derived_seed
 from max_whisper.decoding.window import Fallback, decode_with_fallback
 from max_whisper.errors import OptionError
+from max_whisper.transcribe.cutting import Cut, Window, cut_segments, within, without_emptiness
 from max_whisper.transcribe.language import WINDOW_FRAMES, spoken_in, spoken_language
-from max_whisper.transcribe.options import FRAMES_PER_SECOND, TranscribeOptions
+from max_whisper.transcribe.options import FAST, FRAMES_PER_SECOND, TranscribeOptions
 from max_whisper.transcribe.segments import Event, Progress, Segment, Transcript
 from max_whisper.transcribe.silence import Heard, Place, last_word_end, skip_silence
 from max_whisper.transcribe.speech import SpeechMap
-from max_whisper.transcribe.words import find_alignment, place_words
+from max_whisper.transcribe.words import find_alignment, place_words, traced_alignment
 
 if TYPE_CHECKING:
     from max_whisper.checkpoints.checkpoint import ModelDimensions
@@ -32,24 +33,6 @@ if TYPE_CHECKING:
 
 #: Makes the tokenizer for a language (None: English alone) and a task.
 TokenizerFor = Callable[[str | None, str], "Tokenizer"]
-
-
-@dataclass(frozen=True)
-class Window:
-    """A window's place: its first frame, and how many frames of speech it has."""
-
-    seek: int
-    size: int
-
-    @property
-    def start(self) -> float:
-        """In seconds."""
-        return self.seek / FRAMES_PER_SECOND
-
-    @property
-    def seconds(self) -> float:
-        """How long its speech lasts."""
-        return self.size / FRAMES_PER_SECOND
 
 
 class History:
@@ -91,18 +74,6 @@ class History:
     def forget(self) -> None:
         """Keeps what was said up to now out of later prompts."""
         self._forgotten = len(self.tokens)
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A window's segments, and where the next window starts.
-
-    ``closed`` says that the last token is a lone timestamp: nothing was said after it.
-    """
-
-    segments: list[Segment]
-    seek: int
-    closed: bool
 
 
 def transcribe_recording(
@@ -245,19 +216,26 @@ class _Listener:
             seed=derived_seed(options.decoding.seed, "seek", window.seek),
         )
         result = yield from decode_with_fallback(
-            encoded, decoding, options.fallback, self.tokenizer, self._dims
+            encoded,
+            decoding,
+            options.fallback,
+            self.tokenizer,
+            self._dims,
+            keep_queries=options.word_timestamps == FAST,
         )
         if is_silent(result, options.fallback):
             return Cut([], window.seek + window.size, closed=True)
         if prefix:
             result = with_prefix(result, prefix, self.tokenizer)
-        cut = cut_segments(result, window, self.tokenizer, self._dims, first_id)
+        cut = cut_segments(
+            result, window, self.tokenizer, self._dims, first_id, token_logprobs=options.token_logprobs
+        )
         if options.multilingual:
             cut = replace(cut, segments=[replace(one, language=self.language) for one in cut.segments])
         if self._only_speech:
-            cut = replace(cut, segments=[_within(segment, window) for segment in cut.segments])
+            cut = replace(cut, segments=[within(segment, window) for segment in cut.segments])
         if options.word_timestamps:
-            found = yield from self._with_words(cut, encoded, window)
+            found = yield from self._with_words(cut, result, encoded, window)
             if found.segments is None:
                 return Cut([], found.seek, cut.closed)
             cut = Cut(found.segments, found.seek, cut.closed)
@@ -285,11 +263,17 @@ class _Listener:
             raise OptionError(f"prefix takes {len(tokens)} tokens; there is room for {room}")
         return tokens
 
-    def _with_words(self, cut: Cut, encoded: int, window: Window) -> Steps[Heard]:
+    def _with_words(self, cut: Cut, result: DecodingResult, encoded: int, window: Window) -> Steps[Heard]:
         """Gives the segments their words, and lets these say where to go on."""
         options, eot = self._options, self.tokenizer.eot
         text = [token for segment in cut.segments for token in segment.tokens if token < eot]
-        alignment = yield from find_alignment(encoded, window.size, text, self.tokenizer, self._heads)
+        if options.word_timestamps == FAST:
+            count = sum(len(segment.tokens) for segment in cut.segments)
+            alignment = yield from traced_alignment(
+                encoded, window.size, result, count, self.tokenizer, self._heads
+            )
+        else:
+            alignment = yield from find_alignment(encoded, window.size, text, self.tokenizer, self._heads)
         marks = options.prepend_punctuations, options.append_punctuations
         segments = place_words(cut.segments, alignment, eot, *marks, self._last_speech)
         seek = cut.seek
@@ -312,10 +296,13 @@ def _tokens(text: str | Sequence[int] | None, tokenizer: Tokenizer) -> list[int]
 
 
 def with_prefix(result: DecodingResult, prefix: Sequence[int], tokenizer: Tokenizer) -> DecodingResult:
-    """A window's result as if it had said the prefix itself; its probabilities stay as they are."""
+    """A window's result as if it had said the prefix itself; its scores stay as they are."""
     tokens = [*prefix, *result.tokens]
     text = tokenizer.decode([token for token in tokens if token < tokenizer.eot]).strip()
-    return replace(result, tokens=tokens, text=text, compression_ratio=compression_ratio(text))
+    trace = result.trace
+    if trace is not None:
+        trace = replace(trace, logprobs=trace.prefix + trace.logprobs, prefix=())
+    return replace(result, tokens=tokens, text=text, compression_ratio=compression_ratio(text), trace=trace)
 
 
 def clip_frames(clips: Sequence[float], frames: int) -> list[tuple[int, int]]:
@@ -344,63 +331,3 @@ def is_silent(result: DecodingResult, thresholds: Fallback) -> bool:
         return False
     likely = thresholds.logprob_threshold is not None and result.avg_logprob > thresholds.logprob_threshold
     return result.no_speech_prob > thresholds.no_speech_threshold and not likely
-
-
-def cut_segments(
-    result: DecodingResult, window: Window, tokenizer: Tokenizer, dims: ModelDimensions, first_id: int
-) -> Cut:
-    """Cuts a window's tokens into segments where one timestamp follows another.
-
-    What comes after the last such pair is unfinished: the next window starts there, to hear it
-    whole. Without a pair, all is one segment.
-    """
-    tokens, begin = result.tokens, tokenizer.timestamp_begin
-    stride = WINDOW_FRAMES // dims.n_audio_ctx
-    step = stride / FRAMES_PER_SECOND
-
-    def segment(number: int, start: float, end: float, part: Sequence[int]) -> Segment:
-        return Segment(
-            id=first_id + number,
-            seek=window.seek,
-            start=start,
-            end=end,
-            text=tokenizer.decode([token for token in part if token < tokenizer.eot]),
-            tokens=tuple(part),
-            temperature=result.temperature,
-            avg_logprob=result.avg_logprob,
-            compression_ratio=result.compression_ratio,
-            no_speech_prob=result.no_speech_prob,
-        )
-
-    stamped = [token >= begin for token in tokens]
-    closed = stamped[-2:] == [False, True]
-    cuts = [i for i in range(1, len(tokens)) if stamped[i - 1] and stamped[i]]
-    if not cuts:
-        stamps = [token for token in tokens if token >= begin]
-        seconds = (stamps[-1] - begin) * step if stamps and stamps[-1] != begin else window.seconds
-        whole = segment(0, window.start, window.start + seconds, tokens)
-        return Cut([whole], window.seek + window.size, closed)
-
-    if closed:
-        cuts.append(len(tokens))
-    segments = []
-    for number, (first, last) in enumerate(zip([0, *cuts], cuts)):
-        part = tokens[first:last]
-        start = window.start + (part[0] - begin) * step
-        end = window.start + (part[-1] - begin) * step
-        segments.append(segment(number, start, end, part))
-    seek = window.seek + (window.size if closed else (tokens[cuts[-1] - 1] - begin) * stride)
-    return Cut(segments, seek, closed)
-
-
-def _within(segment: Segment, window: Window) -> Segment:
-    """The segment as far as the window's speech goes; behind that, none of it is left."""
-    end = window.start + window.seconds
-    return replace(segment, start=min(segment.start, end), end=min(segment.end, end))
-
-
-def without_emptiness(segment: Segment) -> Segment:
-    """The segment, emptied if it has no text or no duration."""
-    if segment.start != segment.end and segment.text.strip():
-        return segment
-    return replace(segment, text="", tokens=(), words=None if segment.words is None else ())

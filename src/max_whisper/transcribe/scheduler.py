@@ -27,7 +27,7 @@ from max_whisper.decoding.requests import (
     Release,
     Request,
 )
-from max_whisper.decoding.runtime import Batch, Candidates, Constraint, Runtime
+from max_whisper.decoding.runtime import ALL, Batch, Candidates, Constraint, Runtime
 
 Result = TypeVar("Result")
 
@@ -91,8 +91,9 @@ class _Part:
     def logits(self) -> NDArray[np.float32]:
         return self.whole.logits()[self.outputs]
 
-    def queries(self) -> NDArray[np.float32]:
-        return self.whole.queries()[:, self.inputs]
+    def queries(self, tokens: slice = ALL) -> NDArray[np.float32]:
+        own = range(self.inputs.start, self.inputs.stop)[tokens]
+        return self.whole.queries(slice(own.start, own.stop))
 
 
 class Scheduler:

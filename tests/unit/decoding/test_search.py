@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from max_whisper.decoding.runtime import Constraint
-from max_whisper.decoding.search import Beam, Sampling, most_likely
+from max_whisper.decoding.search import Beam, Hypothesis, Sampling, most_likely
 from max_whisper.decoding.window import place
 
 EOT = 9
@@ -23,7 +23,9 @@ def test_greedy_counts_the_end_of_the_text_and_stops():
     assert not search.done
     step(search, [(EOT, -0.25)])
     assert search.done
-    assert search.hypotheses() == [([3], -0.75)]
+    (found,) = search.hypotheses()
+    assert (found.tokens, found.logprob) == ([3], -0.75)
+    assert [choice.logprob for choice in found.choices()] == [-0.5, -0.25]
 
 
 def test_a_finished_draw_takes_no_further_part():
@@ -33,7 +35,9 @@ def test_a_finished_draw_takes_no_further_part():
     assert step(search, [(EOT, -1.0)], [(4, -1.0)]) == [1]
     assert step(search, [(EOT, -1.0)]) == []
     assert search.done
-    assert search.hypotheses() == [([1], -2.0), ([], -2.0), ([3, 4], -5.0)]
+    found = search.hypotheses()
+    assert [(one.tokens, one.logprob) for one in found] == [([1], -2.0), ([], -2.0), ([3, 4], -5.0)]
+    assert [[choice.sequence for choice in one.choices()] for one in found] == [[0, 0], [1], [2, 1, 0]]
 
 
 def test_the_seed_of_a_draw_stays_with_its_sequence():
@@ -71,13 +75,14 @@ def test_a_search_waits_for_as_many_ends_as_patience_asks_for():
 def test_unfinished_beams_fill_up_best_first():
     search = Beam(EOT, size=3)
     step(search, [(1, -1.0), (EOT, -1.5), (2, -2.0), (3, -3.0)])
-    assert [tokens for tokens, _ in search.hypotheses()] == [[], [1], [2]]
+    assert [found.tokens for found in search.hypotheses()] == [[], [1], [2]]
 
 
 def test_of_equal_scores_the_first_is_likeliest():
-    assert most_likely([([1, 2], -2.0), ([3], -1.0)], None)[0] == [1, 2]
-    assert most_likely([([1, 2, 3], -2.0), ([3], -1.0)], None)[0] == [1, 2, 3]
-    assert most_likely([([1, 2, 3], -2.0), ([3], -1.0)], 0.0)[0] == [3]
+    two, three, other = (Hypothesis(*one, None) for one in (([1, 2], -2.0), ([1, 2, 3], -2.0), ([3], -1.0)))
+    assert most_likely([two, other], None) is two
+    assert most_likely([three, other], None) is three
+    assert most_likely([three, other], 0.0) is other
 
 
 def test_nothing_is_forked_where_no_row_has_two_children():
@@ -99,4 +104,5 @@ def test_all_children_of_a_prompt_find_rows():
 
 @pytest.mark.parametrize("penalty", [None, 0.0, 1.0])
 def test_an_empty_hypothesis_can_be_ranked(penalty):
-    assert most_likely([([], -0.5)], penalty) == ([], -0.5)
+    empty = Hypothesis([], -0.5, None)
+    assert most_likely([empty], penalty) is empty

@@ -63,11 +63,11 @@ def test_tokens_begin_where_their_attention_does():
     scores = np.zeros((2, 8, 150), np.float32)
     for token, (start, end) in enumerate(zip(begins, [*begins[1:], 150])):
         scores[:, token + 1, start:end] = 9
-    times = token_times(scores, 150, first=1)
+    times = token_times(scores, 150, slice(1, -1))
     assert times == pytest.approx([b / 50 for b in begins], abs=0.04)
 
 
 @pytest.mark.parametrize("frames", [0, 1])
 def test_in_a_moment_too_short_to_tell_tokens_apart_all_begin_at_once(frames):
     scores = np.random.default_rng(0).standard_normal((2, 6, 40)).astype(np.float32)
-    assert token_times(scores, frames, 2).tolist() == [0, 0, 0]
+    assert token_times(scores, frames, slice(2, -1)).tolist() == [0, 0, 0]

@@ -146,6 +146,7 @@ EFFECTS = {
     "vad_filter": {"vad_filter": True},
     "multilingual": {"multilingual": True, "language": None},
     "languages": {"language": None, "languages": "fr,de"},
+    "token_logprobs": {"token_logprobs": True},
 }
 # What these are compared with, where that is not the run without any.
 AGAINST = {

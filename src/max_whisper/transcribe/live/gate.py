@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from max_whisper.audio import SAMPLE_RATE
 from max_whisper.errors import OptionError
-from max_whisper.transcribe.vad import WINDOW, VadOptions, WindowDetector, silero_stream
+from max_whisper.transcribe.silero import WINDOW
+from max_whisper.transcribe.vad import VadOptions, WindowDetector, silero_stream
 
 Samples = NDArray[np.float32]
 
