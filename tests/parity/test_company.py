@@ -19,10 +19,11 @@ HOW = {
 }
 
 
+@pytest.mark.parametrize("precision", ["float32", "int8"])
 @pytest.mark.parametrize("how", list(HOW))
-def test_alone_and_in_company(model, how):
+def test_alone_and_in_company(model, how, precision):
     options = transcribe_options(language="en", **HOW[how])
-    loaded = model("tiny.en")
+    loaded = model("tiny.en", precision=precision)
     recordings = [str(path) for path in CLIPS]
     together = transcripts(loaded, recordings, options)
     for i, recording in enumerate(recordings):

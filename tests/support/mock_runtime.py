@@ -10,7 +10,8 @@ import numpy as np
 
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.decoding.candidates import candidates
-from max_whisper.decoding.runtime import Batch, Candidates
+from max_whisper.decoding.passes import run_by_passes
+from max_whisper.decoding.runtime import Batch, Candidates, Ran, Run
 
 #: Logits (n_vocab,) for the token after a history, heard over a window's features.
 Model = Callable[[Sequence[int], np.ndarray], np.ndarray]
@@ -94,6 +95,9 @@ class MockRuntime:
         queries = np.zeros((1, len(batch.tokens), self.dims.n_text_state), np.float32)
         queries[0, :, 0] = [fingerprint(history) for history in histories]
         return candidates(logits, batch.constraints, batch.k, queries)
+
+    def run(self, run: Run) -> Ran:
+        return run_by_passes(self.forward, run)
 
     def alignment(self, queries: np.ndarray, heads: Sequence[tuple[int, int]], window: int) -> np.ndarray:
         raise AssertionError("this mock has no cross-attention")

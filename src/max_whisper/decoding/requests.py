@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from max_whisper.decoding.runtime import Constraint
+from max_whisper.decoding.runtime import Constraint, Plan, Standing
 
 Result = TypeVar("Result")
 
@@ -104,6 +104,31 @@ class Forward(Request):
     outputs: Sequence[int]
     constraints: Sequence[Constraint]
     k: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class GoOn(Request):
+    """Several steps of sequences, see :class:`~max_whisper.decoding.runtime.Run`.
+
+    Fewer may be taken than are asked for. Answer: :class:`~max_whisper.decoding.runtime.Ran`.
+
+    Attributes:
+        standings: Where each sequence stands.
+        rows: The cache row of each.
+        position: The position of their last tokens.
+        window: The window that all of them listen to.
+        plan: How each goes on.
+        seeds: (sequences, steps) the seed of each draw.
+        eot: The token that ends a text.
+    """
+
+    standings: Sequence[Standing]
+    rows: Sequence[int]
+    position: int
+    window: int
+    plan: Plan
+    seeds: NDArray[np.uint64]
+    eot: int
 
 
 @dataclass(frozen=True, eq=False)

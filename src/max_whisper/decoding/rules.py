@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from max_whisper.decoding.options import DecodingOptions
-from max_whisper.decoding.runtime import Constraint, TokenSet
+from max_whisper.decoding.runtime import NEVER, Constraint, Plan, Standing, TokenSet
 from max_whisper.errors import OptionError
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ class Rule(Protocol):
     def narrow(self, constraint: Constraint, tokens: Sequence[int]) -> Constraint:
         """The constraint for the next token; ``tokens`` holds sampled tokens alone."""
 
+    def lasting(self, plan: Plan) -> Plan | None:
+        """What it asks of every token but the first; None where that takes more than a plan says."""
+
 
 class SuppressTokens:
     """Never samples some tokens."""
@@ -46,6 +49,10 @@ class SuppressTokens:
             self._base, self._narrowed = constraint, replace(constraint, suppressed=self.ids)
         return self._narrowed
 
+    def lasting(self, plan: Plan) -> Plan | None:
+        """See :class:`Rule`."""
+        return replace(plan, suppressed=self.ids)
+
 
 class SuppressBlank:
     """Does not begin with a blank, and does not end before it began."""
@@ -59,6 +66,10 @@ class SuppressBlank:
             return constraint
         return replace(constraint, banned=constraint.banned + self.blank)
 
+    def lasting(self, plan: Plan) -> Plan | None:
+        """See :class:`Rule`."""
+        return plan
+
 
 class ApplyTimestampRules:
     """Timestamps come first, in pairs, and never go back.
@@ -71,7 +82,7 @@ class ApplyTimestampRules:
     def __init__(self, eot: int, timestamp_begin: int, initial_index: int | None) -> None:
         self.eot = eot
         self.begin = timestamp_begin
-        self.initial_stop = 1 << 30 if initial_index is None else timestamp_begin + initial_index + 1
+        self.initial_stop = NEVER if initial_index is None else timestamp_begin + initial_index + 1
         self._base: Constraint | None = None
         self._narrowed: dict[tuple[int, int, int], Constraint] = {}
 
@@ -81,30 +92,27 @@ class ApplyTimestampRules:
             self._base, self._narrowed = constraint, {}
         key = self._bounds(tokens)
         if (narrowed := self._narrowed.get(key)) is None:
-            first, timestamp_first, timestamp_stop = key
-            narrowed = self._narrowed[key] = replace(
-                constraint,
-                first=first,
-                timestamp_begin=self.begin,
-                timestamp_first=timestamp_first,
-                timestamp_stop=timestamp_stop,
-                weigh_timestamps=True,
-            )
+            narrowed = self._narrowed[key] = constraint.within(self.begin, *key)
         return narrowed
+
+    def lasting(self, plan: Plan) -> Plan | None:
+        """See :class:`Rule`."""
+        return replace(plan, timestamp_begin=self.begin)
 
     def _bounds(self, tokens: Sequence[int]) -> tuple[int, int, int]:
         """The lowest id, the lowest timestamp, and the id that ends the timestamps."""
-        begin = self.begin
         if not tokens:
-            return begin, 0, self.initial_stop
-        if tokens[-1] >= begin:
-            if len(tokens) < 2 or tokens[-2] >= begin:
-                return 0, 0, begin
-            return self.eot, tokens[-1], 1 << 30
-        for token in reversed(tokens):
-            if token >= begin:
-                return 0, token + 1, 1 << 30
-        return 0, 0, 1 << 30
+            return self.begin, 0, self.initial_stop
+        return timestamp_bounds(self.begin, self.eot, Standing.of(tokens, self.begin))
+
+
+def timestamp_bounds(begin: int, eot: int, standing: Standing) -> tuple[int, int, int]:
+    """The lowest id that may follow, the lowest timestamp, and the id that ends the timestamps."""
+    if standing.last < begin:
+        return 0, standing.stamp + 1, NEVER
+    if standing.before >= begin:
+        return 0, 0, begin
+    return eot, standing.last, NEVER
 
 
 class RepetitionPenalty:
@@ -116,6 +124,10 @@ class RepetitionPenalty:
     def narrow(self, constraint: Constraint, tokens: Sequence[int]) -> Constraint:
         """See :class:`Rule`."""
         return replace(constraint, repeated=tuple(dict.fromkeys(tokens)), repetition_penalty=self.penalty)
+
+    def lasting(self, plan: Plan) -> Plan | None:
+        """See :class:`Rule`."""
+        return None
 
 
 class NoRepeatNgram:
@@ -133,6 +145,10 @@ class NoRepeatNgram:
         )
         return replace(constraint, banned=constraint.banned + banned) if banned else constraint
 
+    def lasting(self, plan: Plan) -> Plan | None:
+        """See :class:`Rule`."""
+        return None
+
 
 class AfterPrefix:
     """Lets a rule take a prefix for the beginning of what was sampled."""
@@ -144,6 +160,19 @@ class AfterPrefix:
     def narrow(self, constraint: Constraint, tokens: Sequence[int]) -> Constraint:
         """See :class:`Rule`."""
         return self.rule.narrow(constraint, (*self.prefix, *tokens))
+
+    def lasting(self, plan: Plan) -> Plan | None:
+        """See :class:`Rule`."""
+        lasting = self.rule.lasting(plan)
+        return None if lasting is None else replace(lasting, prefix=self.prefix)
+
+
+def plan_of(rules: Sequence[Rule]) -> Plan | None:
+    """What all rules together ask of every token but the first, if a plan can say it."""
+    plan: Plan | None = Plan()
+    for rule in rules:
+        plan = rule.lasting(plan) if plan is not None else None
+    return plan
 
 
 @lru_cache(maxsize=1024)

@@ -10,13 +10,16 @@ already held to each row's constraint, so that logits stay where they were compu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.checkpoints.checkpoint import ModelDimensions
+
+#: The id of a token that no vocabulary has.
+NEVER = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +59,9 @@ class Constraint:
 
     suppressed: TokenSet = NO_TOKENS
     first: int = 0
-    timestamp_begin: int = 1 << 30
+    timestamp_begin: int = NEVER
     timestamp_first: int = 0
-    timestamp_stop: int = 1 << 30
+    timestamp_stop: int = NEVER
     weigh_timestamps: bool = False
     banned: tuple[int, ...] = ()
     repeated: tuple[int, ...] = ()
@@ -66,6 +69,17 @@ class Constraint:
     temperature: float = 0.0
     seed: int = 0
     watch: int = -1
+
+    def within(self, begin: int, first: int, timestamp_first: int, timestamp_stop: int) -> Constraint:
+        """The same, held to the rules of timestamps."""
+        return replace(
+            self,
+            first=first,
+            timestamp_begin=begin,
+            timestamp_first=timestamp_first,
+            timestamp_stop=timestamp_stop,
+            weigh_timestamps=True,
+        )
 
 
 NO_CONSTRAINT = Constraint()
@@ -102,6 +116,90 @@ class Batch:
     outputs: NDArray[np.int32]
     constraints: Sequence[Constraint]
     k: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How each further token of a sequence is chosen, where few of those before it matter.
+
+    Attributes:
+        suppressed: Ids that are never chosen.
+        timestamp_begin: The id of ``<|0.00|>`` where the rules of timestamps apply, else
+            :data:`NEVER`.
+        prefix: Tokens that those rules take for the beginning of what was sampled.
+        temperature: As for :class:`Constraint`.
+    """
+
+    suppressed: TokenSet = NO_TOKENS
+    timestamp_begin: int = NEVER
+    prefix: tuple[int, ...] = ()
+    temperature: float = 0.0
+
+
+class Standing(NamedTuple):
+    """What the rules of timestamps need to know of the tokens sampled so far.
+
+    Attributes:
+        last: The last one.
+        before: The one before it; a timestamp, where there is none.
+        stamp: The latest timestamp, or -1.
+    """
+
+    last: int
+    before: int
+    stamp: int
+
+    @classmethod
+    def of(cls, tokens: Sequence[int], begin: int) -> Standing:
+        """Where a sequence of at least one token stands."""
+        stamp = next((token for token in reversed(tokens) if token >= begin), -1)
+        return cls(tokens[-1], tokens[-2] if len(tokens) > 1 else NEVER, stamp)
+
+    def advance(self, token: int, begin: int) -> Standing:
+        """Where it stands with one token more."""
+        return Standing(token, self.last, token if token >= begin else self.stamp)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Steps of N sequences, each going on from the token that the step before chose.
+
+    All go on together, until one of them chooses ``eot`` or all steps are taken.
+
+    Attributes:
+        standings: Where each sequence stands; its last token is the first to be computed.
+        rows: (N,) int32, the cache row of each.
+        positions: (N,) int32, the last token's position in its row.
+        windows: (N,) int32, the window that each attends to.
+        sources: As for :class:`Batch`.
+        plans: How each goes on.
+        seeds: (N, steps) uint64, the seed of each draw.
+        eot: The token that ends a text.
+    """
+
+    standings: Sequence[Standing]
+    rows: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    windows: NDArray[np.int32]
+    sources: NDArray[np.int32]
+    plans: Sequence[Plan]
+    seeds: NDArray[np.uint64]
+    eot: int
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run gives back.
+
+    Attributes:
+        tokens: (steps taken, N) int32.
+        logprobs: (steps taken, N) float32.
+        queries: (n_text_layer, steps taken, N, n_text_state) float32 cross-attention queries.
+    """
+
+    tokens: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+    queries: NDArray[np.float32] = field(repr=False)
 
 
 class Candidates(Protocol):
@@ -171,6 +269,9 @@ class Runtime(Protocol):
 
     def forward(self, batch: Batch) -> Candidates:
         """One pass of the decoder."""
+
+    def run(self, run: Run) -> Ran:
+        """Several steps, just as passes with :func:`max_whisper.decoding.passes.constraint` give them."""
 
     def alignment(
         self, queries: NDArray[np.float32], heads: Sequence[tuple[int, int]], window: int

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.decoding.options import DecodingOptions
-from max_whisper.decoding.runtime import Constraint
+from max_whisper.decoding.runtime import Constraint, Plan
 
 
 class Choice(NamedTuple):
@@ -75,6 +75,12 @@ class Search(Protocol):
     def constrain(self, constraint: Constraint, index: int) -> Constraint:
         """What the search itself asks of the next token of a live sequence."""
 
+    def plan(self, plan: Plan) -> Plan | None:
+        """The plan of its sequences for as long as none ends; None where they depend on each other."""
+
+    def seeds(self, steps: int) -> NDArray[np.uint64]:
+        """The seeds (live, steps) of the next draws."""
+
     def update(self, tokens: NDArray[np.int32], logprobs: NDArray[np.float32]) -> Sequence[int]:
         """Takes the candidates (live, k) of a step; ``live`` is then as the next step needs it.
 
@@ -113,6 +119,19 @@ class Sampling:
             return constraint
         seed = _draw_seed(self._seed, self._members[index], len(self.live[index]))
         return replace(constraint, temperature=self._temperature, seed=seed)
+
+    def plan(self, plan: Plan) -> Plan | None:
+        """See :class:`Search`."""
+        return replace(plan, temperature=self._temperature)
+
+    def seeds(self, steps: int) -> NDArray[np.uint64]:
+        """See :class:`Search`."""
+        seeds = np.zeros((len(self.live), steps), np.uint64)
+        if self._temperature > 0:
+            for index, (member, tokens) in enumerate(zip(self._members, self.live)):
+                for step in range(steps):
+                    seeds[index, step] = _draw_seed(self._seed, member, len(tokens) + step)
+        return seeds
 
     def update(self, tokens: NDArray[np.int32], logprobs: NDArray[np.float32]) -> Sequence[int]:
         """See :class:`Search`."""
@@ -157,6 +176,14 @@ class Beam:
     def constrain(self, constraint: Constraint, index: int) -> Constraint:
         """See :class:`Search`."""
         return constraint
+
+    def plan(self, plan: Plan) -> Plan | None:
+        """See :class:`Search`."""
+        return None
+
+    def seeds(self, steps: int) -> NDArray[np.uint64]:
+        """See :class:`Search`."""
+        return np.zeros((len(self.live), steps), np.uint64)
 
     def update(self, tokens: NDArray[np.int32], logprobs: NDArray[np.float32]) -> Sequence[int]:
         """See :class:`Search`."""

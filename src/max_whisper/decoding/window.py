@@ -20,15 +20,18 @@ from max_whisper.decoding.options import (
     compression_ratio,
     verify,
 )
-from max_whisper.decoding.requests import Acquire, Fork, Forward, Release, Steps
-from max_whisper.decoding.rules import Rule, rules_for
-from max_whisper.decoding.runtime import Candidates, Constraint
+from max_whisper.decoding.requests import Acquire, Fork, Forward, GoOn, Release, Steps
+from max_whisper.decoding.rules import Rule, plan_of, rules_for
+from max_whisper.decoding.runtime import Candidates, Constraint, Ran, Standing
 from max_whisper.decoding.search import Hypothesis, Search, most_likely, search_for
 from max_whisper.errors import OptionError
 
 if TYPE_CHECKING:
     from max_whisper.checkpoints.checkpoint import ModelDimensions
     from max_whisper.tokenizer import Tokenizer
+
+#: How many steps may be taken before others, and the caller, are looked after again.
+STEPS_AT_ONCE = 16
 
 _FREE = Constraint()
 _TINY = float(np.finfo(np.float32).tiny)
@@ -144,7 +147,7 @@ def decode_window(
     steps = min(options.sample_len or dims.n_text_ctx // 2, dims.n_text_ctx - len(prompt.tokens) + 1)
     passes: list[NDArray[np.float32]] | None = [] if keep_queries else None
     no_speech_prob, prefix = yield from _search(
-        window, prompt, search, rules, steps, tokenizer.no_speech, passes
+        window, prompt, search, rules, steps, tokenizer.no_speech, tokenizer.eot, passes
     )
     found = most_likely(search.hypotheses(), options.length_penalty)
     tokens = found.tokens
@@ -233,6 +236,7 @@ def _search(
     rules: Sequence[Rule],
     steps: int,
     no_speech: int | None,
+    eot: int,
     passes: list[NDArray[np.float32]] | None,
 ) -> Steps[tuple[float, tuple[float, ...]]]:
     """Runs a search for so many steps or to its end.
@@ -266,12 +270,29 @@ def _search(
         passes.append(found.queries(slice(prompt.sot_index, None)))
     placed = rows[:1] * len(constraints)
     parents = search.update(found.tokens, found.logprobs)
-    for position in range(length, length + steps - 1):
-        if search.done:
-            break
+    lasting = plan_of(rules)
+    plan = None if lasting is None else search.plan(lasting)
+    position, stop = length, length + steps - 1
+    while not search.done and position < stop:
         placed, fork = place([placed[parent] for parent in parents], rows, position)
         if fork is not None:
             yield fork
+        if plan is not None:
+            ran: Ran = yield GoOn(
+                [Standing.of((*plan.prefix, *tokens), plan.timestamp_begin) for tokens in search.live],
+                placed,
+                position,
+                window,
+                plan,
+                search.seeds(min(STEPS_AT_ONCE, stop - position)),
+                eot,
+            )
+            for tokens, logprobs in zip(ran.tokens, ran.logprobs):
+                parents = search.update(tokens[:, None], logprobs[:, None])
+            if passes is not None:
+                passes.extend(ran.queries.swapaxes(0, 1))
+            position += len(ran.tokens)
+            continue
         count = len(placed)
         found = yield Forward(
             [tokens[-1] for tokens in search.live],
@@ -285,6 +306,7 @@ def _search(
         if passes is not None:
             passes.append(found.queries())
         parents = search.update(found.tokens, found.logprobs)
+        position += 1
     yield Release(rows)
     return no_speech_prob, tuple(np.log(np.maximum(prefix, _TINY)).tolist())
 

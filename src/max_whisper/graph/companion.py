@@ -101,7 +101,7 @@ def family_key(spec: GraphSpec, family: str) -> str:
 
 def common(spec: GraphSpec) -> GraphSpec:
     """What stands for ``spec`` in a package: the vocabulary shapes the decoder alone."""
-    if spec.kind == "decoder":
+    if spec.kind in ("decoder", "steps"):
         return spec
     return dataclasses.replace(spec, dims=dataclasses.replace(spec.dims, n_vocab=0))
 

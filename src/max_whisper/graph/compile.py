@@ -14,6 +14,7 @@ from max_whisper.graph.artifacts import GraphSpec
 from max_whisper.graph.decoder import alignment_graph, decoder_graph
 from max_whisper.graph.encoder import attend_graph, encoder_graph
 from max_whisper.graph.precision import find_precision
+from max_whisper.graph.steps import steps_graph
 from max_whisper.graph.team import team_graph
 
 
@@ -29,7 +30,7 @@ def build(spec: GraphSpec) -> tuple[Graph, list[str]]:
     if spec.kind == "decoder":
         graph, stages = decoder_graph(spec.dims, device, precision, probe=spec.probe)
         return graph, stages.names()
-    plain = {"attend": attend_graph, "alignment": alignment_graph}
+    plain = {"attend": attend_graph, "steps": steps_graph, "alignment": alignment_graph}
     return plain[spec.kind](spec.dims, device, precision), []
 
 

@@ -32,6 +32,10 @@ class ConstraintArrays:
             numbers,
         )
 
+    def suppressed(self, sets: Sequence[TokenSet]) -> Ints:
+        """The ids of some sets, (L, F), -1 where there are fewer."""
+        return _pad([self._set(tokens) for tokens in sets])
+
     def _forbidden(self, constraint: Constraint) -> Ints:
         suppressed = self._set(constraint.suppressed)
         if not constraint.banned:

@@ -12,6 +12,7 @@ from pathlib import Path
 from max.dtype import DType
 from max.graph import BufferValue, DeviceRef, Dim, TensorType, TensorValue, Weight, ops
 
+from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.graph.precision import PANEL, Precision, panels
 
 KERNELS = Path(__file__).parent / "kernels"
@@ -199,6 +200,36 @@ class Layers:
                 self._type(outputs, k),
                 TensorType(DType.float32, (outputs,), self.device),
             ],
+        )
+        return [result.tensor for result in results]
+
+    def steps(
+        self,
+        dims: ModelDimensions,
+        cache: BufferValue,
+        cross: BufferValue,
+        inputs: Sequence[TensorValue],
+    ) -> list[TensorValue]:
+        """Several steps of the whole decoder: see :mod:`max_whisper.graph.steps`."""
+        sequences, count = inputs[1].shape[0], inputs[-1].shape[1]
+        shape = (dims.n_text_layer, count, sequences, dims.n_text_state)
+        results = ops.inplace_custom(
+            "whisper_steps",
+            self.device,
+            [cache, cross, *inputs, self.team],
+            [
+                TensorType(DType.int32, (count, sequences), self.device),
+                self._type(count, sequences),
+                TensorType(DType.float32, shape, self.device),
+                TensorType(DType.int32, (1,), self.device),
+            ],
+            parameters={
+                "mode": self.precision.linear,
+                "attention": self.precision.attention,
+                "heads": dims.n_text_head,
+                "positions": dims.n_audio_ctx,
+                "vocabulary": dims.n_vocab,
+            },
         )
         return [result.tensor for result in results]
 

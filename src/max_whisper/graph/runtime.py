@@ -19,7 +19,7 @@ from max.engine import CompiledModel, InferenceSession, Model
 from numpy.typing import NDArray
 
 from max_whisper.checkpoints.checkpoint import Checkpoint, ModelDimensions
-from max_whisper.decoding.runtime import ALL, Batch
+from max_whisper.decoding.runtime import ALL, Batch, Ran, Run
 from max_whisper.errors import OptionError
 from max_whisper.graph.artifacts import GraphSpec, Progress, load_graphs
 from max_whisper.graph.compile import open_device
@@ -27,10 +27,11 @@ from max_whisper.graph.constraints import ConstraintArrays
 from max_whisper.graph.encoder import cross_cache_shape
 from max_whisper.graph.packing import pack_cross, pack_decoder, pack_encoder
 from max_whisper.graph.precision import FLOAT16_WEIGHTS, Precision, choose_precision, fits_float16
+from max_whisper.graph.steps import weight_addresses
 from max_whisper.graph.store import Arrays, is_packed, packed_weights
 from max_whisper.graph.team import TEAM, team_of
 
-GRAPHS = ("encoder", "decoder")
+GRAPHS = ("encoder", "decoder", "steps")
 RARE_GRAPHS = ("attend", "alignment")  # for features of the caller's own, and for word times
 
 
@@ -63,6 +64,7 @@ class MaxRuntime:
         device: Device,
         encoder: CompiledModel,
         decoder: CompiledModel,
+        steps: CompiledModel,
         *,
         device_name: str,
         precision: Precision,
@@ -80,6 +82,8 @@ class MaxRuntime:
         self._weights = weights(checkpoint, precision)
         self._encoder = self._session.init(encoder, weights_registry=self._weights)
         self._decoder = self._session.init(decoder, weights_registry=self._weights)
+        self._steps = self._session.init(steps)
+        self._decoder_weights = Buffer.from_numpy(weight_addresses(self._weights, checkpoint.dims))
         self._rare: dict[str, Model] = {}
         self._progress = progress
         self._team = team_of(threads, team, self._session)
@@ -134,16 +138,12 @@ class MaxRuntime:
 
     def forward(self, batch: Batch) -> MaxCandidates:
         """One pass of the decoder."""
-        sources = batch.sources
-        rows = int(self._cache.shape[2])
-        if len(sources) != rows:
-            sources = np.concatenate([sources, np.zeros((rows - len(sources), sources.shape[1]), np.int32)])
         tokens, logprobs, watched, logits, *queries = self._decoder.execute(
             self._ints(batch.tokens),
             self._ints(batch.rows),
             self._ints(batch.positions),
             self._ints(batch.windows),
-            self._ints(sources),
+            self._ints(self._all_rows(batch.sources)),
             self._ints(batch.outputs),
             *(Buffer.from_numpy(array) for array in self._constraints.fill(batch.constraints)),
             Buffer.from_numpy(np.zeros(batch.k, np.int32)),
@@ -157,6 +157,44 @@ class MaxRuntime:
             watched.to_numpy(),
             logits,
             queries,
+        )
+
+    def run(self, run: Run) -> Ran:
+        """Several steps in one call, until one sequence ends."""
+        standings = np.array(run.standings, np.int32)
+        begins = [plan.timestamp_begin for plan in run.plans]
+        starts = np.column_stack(
+            [
+                standings[:, 0],
+                run.rows,
+                run.positions,
+                run.windows,
+                standings[:, 1:],
+                begins,
+                np.full(len(begins), run.eot),
+            ]
+        )
+        numbers = np.array([(plan.temperature, 1.0) for plan in run.plans], np.float32)
+        seeds = run.seeds.view(np.int32).reshape(*run.seeds.shape, 2)
+        tokens, logprobs, queries, taken = self._steps.execute(
+            self._decoder_weights,
+            self._ints(starts),
+            self._ints(self._all_rows(run.sources)),
+            self._ints(self._constraints.suppressed([plan.suppressed for plan in run.plans])),
+            self._floats(numbers),
+            self._ints(seeds),
+            self._team,
+            self._cache,
+            self._cross,
+        )
+        count = int(taken.to_numpy()[0])
+        return Ran(tokens.to_numpy()[:count], logprobs.to_numpy()[:count], queries.to_numpy()[:, :count])
+
+    def _all_rows(self, sources: NDArray[np.int32]) -> NDArray[np.int32]:
+        """A table of sources for all rows of the cache, which may have more."""
+        missing = int(self._cache.shape[2]) - len(sources)
+        return (
+            np.concatenate([sources, np.zeros((missing, sources.shape[1]), np.int32)]) if missing else sources
         )
 
     def alignment(
@@ -229,12 +267,13 @@ def load_runtime(
     opened = open_device(name)
     kinds = (*GRAPHS, *RARE_GRAPHS) if complete else GRAPHS
     specs = [GraphSpec(kind, checkpoint.dims, tier.name, name) for kind in kinds]
-    team, encoder, decoder, *_ = load_graphs([TEAM, *specs], progress)
+    team, encoder, decoder, steps, *_ = load_graphs([TEAM, *specs], progress)
     return MaxRuntime(
         checkpoint,
         opened,
         encoder,
         decoder,
+        steps,
         device_name=name,
         precision=tier,
         team=team,

@@ -13,7 +13,7 @@ from max_whisper.checkpoints import cache_folder
 from max_whisper.checkpoints.checkpoint import Checkpoint, ModelDimensions
 from max_whisper.decoding.options import DecodingOptions
 from max_whisper.decoding.requests import Attend
-from max_whisper.decoding.runtime import Batch, Candidates, Runtime
+from max_whisper.decoding.runtime import Batch, Candidates, Ran, Run, Runtime
 from max_whisper.decoding.window import decode_window
 from max_whisper.errors import OptionError
 from max_whisper.parity.faults import Fault
@@ -66,6 +66,10 @@ class PlantedRuntime:
     def forward(self, batch: Batch) -> Candidates:
         """As the runtime below."""
         return self._runtime.forward(batch)
+
+    def run(self, run: Run) -> Ran:
+        """As the runtime below."""
+        return self._runtime.run(run)
 
     def alignment(
         self, queries: NDArray[np.float32], heads: Sequence[tuple[int, int]], window: int

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.decoding.candidates import candidates
-from max_whisper.decoding.runtime import Batch, HostCandidates
+from max_whisper.decoding.passes import run_by_passes
+from max_whisper.decoding.runtime import Batch, HostCandidates, Ran, Run
 from max_whisper.parity.numpy_model import Array, NumpyWhisper, attention
 
 
@@ -73,6 +74,10 @@ class NumpyRuntime:
         hidden = self._model.decode(batch.tokens, batch.positions, attend, cross_attend)
         logits = self._model.logits(hidden[batch.outputs])
         return candidates(logits, batch.constraints, batch.k, np.stack(queries))
+
+    def run(self, run: Run) -> Ran:
+        """Several steps, one pass after the other."""
+        return run_by_passes(self.forward, run)
 
     def alignment(
         self, queries: NDArray[np.float32], heads: Sequence[tuple[int, int]], window: int

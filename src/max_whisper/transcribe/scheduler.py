@@ -24,10 +24,11 @@ from max_whisper.decoding.requests import (
     Features,
     Fork,
     Forward,
+    GoOn,
     Release,
     Request,
 )
-from max_whisper.decoding.runtime import ALL, Batch, Candidates, Constraint, Runtime
+from max_whisper.decoding.runtime import ALL, Batch, Candidates, Constraint, Ran, Run, Runtime
 
 Result = TypeVar("Result")
 
@@ -156,9 +157,14 @@ class Scheduler:
             if job.done:
                 self._retire(job)
         passing = [job for job in self._jobs if isinstance(job._request, Forward)]
+        running = [job for job in self._jobs if isinstance(job._request, GoOn)]
         if passing:
-            self._pass(passing)
-        elif self._jobs and not moved and not self._may_grow():
+            self._pass(passing, self._forward)
+        if running:
+            self._pass(running, self._run)
+        if passing or running:
+            return True
+        if self._jobs and not moved and not self._may_grow():
             self._fail(self._jobs, RuntimeError("no job can go on: each waits for what another one holds"))
         return bool(self._jobs)
 
@@ -168,7 +174,7 @@ class Scheduler:
         if job._request is None and not job.done:
             job._advance(partial(next, job._generator))
             moved = True
-        while (request := job._request) is not None and not isinstance(request, Forward):
+        while (request := job._request) is not None and not isinstance(request, (Forward, GoOn)):
             try:
                 ready, answer = self._answer(job, request)
             except Exception as error:
@@ -243,19 +249,19 @@ class Scheduler:
             if job.done:
                 self._retire(job)
 
-    def _pass(self, jobs: Sequence[Job[Any]]) -> None:
-        """Runs one pass for some jobs; where it fails, for each alone, so that one fails alone."""
+    def _pass(self, jobs: Sequence[Job[Any]], answer: Callable[[Any], Sequence[Any]]) -> None:
+        """Answers some jobs together; where that fails, each alone, so that one fails alone."""
         try:
-            answers = self._forward([job._request for job in jobs])  # type: ignore[misc]
+            answers = answer([job._request for job in jobs])
         except Exception as error:
             if len(jobs) == 1:
                 self._fail(jobs, error)
             else:
                 for job in jobs:
-                    self._pass([job])
+                    self._pass([job], answer)
             return
-        for job, answer in zip(jobs, answers):
-            job._advance(partial(job._generator.send, answer))
+        for job, found in zip(jobs, answers):
+            job._advance(partial(job._generator.send, found))
             if job.done:
                 self._retire(job)
 
@@ -294,6 +300,25 @@ class Scheduler:
             _Part(found.tokens[o, :k], found.logprobs[o, :k], found.watched[o], found, o, i)
             for o, i, k in parts
         ]
+
+    def _run(self, requests: Sequence[GoOn]) -> Sequence[Ran]:
+        steps = min(request.seeds.shape[1] for request in requests)
+        counts = [len(request.rows) for request in requests]
+        ran = self.runtime.run(
+            Run(
+                [standing for request in requests for standing in request.standings],
+                np.array([row for request in requests for row in request.rows], np.int32),
+                np.repeat(np.array([request.position for request in requests], np.int32), counts),
+                np.repeat(np.array([request.window for request in requests], np.int32), counts),
+                self._sources,
+                [request.plan for request, count in zip(requests, counts) for _ in range(count)],
+                np.concatenate([request.seeds[:, :steps] for request in requests]),
+                requests[0].eot,
+            )
+        )
+        ends = np.cumsum(counts).tolist()
+        parts = [slice(end - count, end) for end, count in zip(ends, counts)]
+        return [Ran(ran.tokens[:, own], ran.logprobs[:, own], ran.queries[:, :, own]) for own in parts]
 
     def _may_grow(self) -> bool:
         """Whether more room is wanted and no window is in use."""

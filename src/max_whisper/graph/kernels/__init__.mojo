@@ -5,6 +5,7 @@ from .attention import AlignmentTasks, KeepTasks, cross_attention, encoder_atten
 from .linear import Layer, linear
 from .past import self_attention
 from .pointwise import embed, layer_norm, pad_frames
+from .steps import Caches, Decoder, steps
 from .team import Team, start_team
 
 import extensibility
@@ -375,6 +376,63 @@ struct Candidates:
             Int(forbidden.dim_size(1)),
             Int(repeated.dim_size(1)),
             reached(team),
+        )
+
+
+@extensibility.register("whisper_steps")
+struct Steps:
+    """Several steps of the whole decoder; see steps.mojo."""
+
+    @staticmethod
+    def execute[
+        target: StaticString, mode: StaticString, attention: StaticString, heads: Int, positions: Int, vocabulary: Int
+    ](
+        tokens: OutputTensor[dtype=i32, rank=2, ...],
+        logprobs: OutputTensor[dtype=f32, rank=2, ...],
+        queries: OutputTensor[dtype=f32, rank=4, ...],
+        taken: OutputTensor[dtype=i32, rank=1, ...],
+        cache: MutableInputTensor[dtype=f32, rank=5, ...],
+        cross: MutableInputTensor[dtype=i32, rank=4, ...],
+        weights: InputTensor[dtype=DType.int64, rank=1, ...],
+        starts: InputTensor[dtype=i32, rank=2, ...],
+        sources: InputTensor[dtype=i32, rank=2, ...],
+        forbidden: InputTensor[dtype=i32, rank=2, ...],
+        numbers: InputTensor[dtype=f32, rank=2, ...],
+        seeds: InputTensor[dtype=i32, rank=3, ...],
+        team: InputTensor[dtype=DType.int64, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var context = Int(cache.dim_size(3))
+        untracked(taken.unsafe_ptr())[] = Int32(
+            steps[mode, attention](
+                untracked(tokens.unsafe_ptr()),
+                untracked(logprobs.unsafe_ptr()),
+                untracked(queries.unsafe_ptr()),
+                Decoder(
+                    untracked(weights.unsafe_ptr()),
+                    Int(cache.dim_size(0)),
+                    Int(cache.dim_size(4)),
+                    heads,
+                    context,
+                    positions,
+                    vocabulary,
+                ),
+                Caches(
+                    untracked(cache.unsafe_ptr()),
+                    Int(cache.dim_size(2)),
+                    untracked(sources.unsafe_ptr()),
+                    untracked(cross.unsafe_ptr()),
+                    Int(cross.dim_size(3)),
+                ),
+                untracked(starts.unsafe_ptr()),
+                Int(starts.dim_size(0)),
+                untracked(forbidden.unsafe_ptr()),
+                Int(forbidden.dim_size(1)),
+                untracked(numbers.unsafe_ptr()),
+                untracked(seeds.unsafe_ptr()),
+                Int(tokens.dim_size(0)),
+                reached(team),
+            )
         )
 
 

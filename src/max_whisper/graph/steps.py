@@ -1,0 +1,82 @@
+"""Several steps of the decoder in one call: the graph, and the table of weights that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from max.dtype import DType
+from max.graph import DeviceRef, Graph, TensorType
+from numpy.typing import NDArray
+
+from max_whisper.checkpoints.checkpoint import ModelDimensions
+from max_whisper.graph.decoder import self_cache_type
+from max_whisper.graph.encoder import cross_cache_type, team_type
+from max_whisper.graph.layers import KERNELS, Layers
+from max_whisper.graph.precision import Precision
+
+STARTS = 8  # integers that say where a sequence stands, as in kernels/steps.mojo
+
+
+def steps_graph(dims: ModelDimensions, device: DeviceRef, precision: Precision) -> Graph:
+    """Sequences -> their next tokens, until one ends or ``steps`` are taken.
+
+    Inputs: weights' addresses (n,) int64, starts (N, STARTS), sources (rows, n_text_ctx),
+    forbidden (N, F), numbers (N, 2), seeds (N, steps, 2), team (2,), and both caches. Outputs:
+    tokens (steps, N) int32, logprobs (steps, N), queries (n_text_layer, steps, N, state), and how
+    many steps were taken (1,) int32.
+    """
+
+    def ints(*shape: int | str) -> TensorType:
+        return TensorType(DType.int32, shape, device)
+
+    types = [
+        TensorType(DType.int64, ("weights",), device),
+        ints("sequences", STARTS),
+        ints("rows", dims.n_text_ctx),
+        ints("sequences", "forbidden"),
+        TensorType(DType.float32, ("sequences", 2), device),
+        ints("sequences", "steps", 2),
+        team_type(device),
+        self_cache_type(dims, device),
+        cross_cache_type(dims, device, precision),
+    ]
+    with Graph("whisper_steps", input_types=types, custom_extensions=[KERNELS]) as graph:
+        *inputs, team = (value.tensor for value in graph.inputs[:7])
+        cache, cross = (value.buffer for value in graph.inputs[7:])
+        graph.output(*Layers(device, precision, team).steps(dims, cache, cross, inputs))
+    return graph
+
+
+def weight_addresses(weights: Mapping[str, NDArray[Any]], dims: ModelDimensions) -> NDArray[np.int64]:
+    """Where the decoder's weights lie, in the order in which the kernel meets them.
+
+    The arrays must stay where they are for as long as the table is used.
+    """
+    return np.array([weights[name].ctypes.data for name in _names(dims)], np.int64)
+
+
+def _names(dims: ModelDimensions) -> Iterator[str]:
+    yield from _packed("decoder.token_embedding")
+    yield "decoder.positional_embedding"
+    for i in range(dims.n_text_layer):
+        block = f"decoder.blocks.{i}"
+        yield from _norm(f"{block}.attn_ln")
+        yield from _packed(f"{block}.attn.qkv")
+        yield from _packed(f"{block}.attn.out")
+        yield from _norm(f"{block}.cross_attn_ln")
+        yield from _packed(f"{block}.cross_attn.query")
+        yield from _packed(f"{block}.cross_attn.out")
+        yield from _norm(f"{block}.mlp_ln")
+        yield from _packed(f"{block}.mlp.0")
+        yield from _packed(f"{block}.mlp.2")
+    yield from _norm("decoder.ln")
+
+
+def _packed(name: str) -> tuple[str, str]:
+    return f"{name}.weight", f"{name}.epilogue"
+
+
+def _norm(name: str) -> tuple[str, str]:
+    return f"{name}.weight", f"{name}.bias"
