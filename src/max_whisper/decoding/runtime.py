@@ -259,7 +259,11 @@ class Runtime(Protocol):
         """Makes room for at least that many cache rows and windows; what they held is lost."""
 
     def encode(self, mel: NDArray[np.float32], window: int) -> None:
-        """Encodes a log-mel window (n_mels, 2 * n_audio_ctx) and keeps it as ``window``."""
+        """Encodes a log-mel window (n_mels, frames) and keeps it as ``window``.
+
+        ``frames`` is 2 * n_audio_ctx, as the model was trained, or an even number below it: then
+        the window ends there, and takes less to encode and to listen to.
+        """
 
     def attend(self, features: NDArray[np.float32], window: int) -> None:
         """Keeps given encoder output (n_audio_ctx, n_audio_state) as ``window``."""

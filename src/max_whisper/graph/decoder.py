@@ -91,7 +91,6 @@ class _Block:
             windows,
             layer=self.index,
             heads=dims.n_text_head,
-            positions=dims.n_audio_ctx,
         )
         self._keep("cross_attention", heads)
         out = self.layers.linear(heads, f"{self.name}.cross_attn.out", dims.n_text_state, residual=x)

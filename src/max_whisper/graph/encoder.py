@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from max.dtype import DType
-from max.graph import BufferType, BufferValue, DeviceRef, Graph, TensorType, TensorValue
+from max.graph import BufferType, BufferValue, DeviceRef, Dim, Graph, TensorType, TensorValue
 
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.graph.layers import KERNELS, Layers, packed_positions
@@ -14,17 +14,24 @@ from max_whisper.graph.stages import Stages
 def encoder_graph(
     dims: ModelDimensions, device: DeviceRef, precision: Precision, *, probe: bool = False
 ) -> tuple[Graph, Stages]:
-    """Log-mel (n_mels, 2 * n_audio_ctx) -> features, kept as a window of the cross cache.
+    """Log-mel (n_mels, 2 * positions) -> features, kept as a window of the cross cache.
 
-    Inputs: mel, window (1,), cache, team (2,). Outputs: features (n_audio_ctx,
-    n_audio_state); with ``probe``, every stage's value follows, named by the stages returned.
+    Inputs: mel, window (1,), cache, team (2,), and an int32 (positions,) of which only the length
+    counts. Outputs: features (positions, n_audio_state); with ``probe``, every stage's value
+    follows, named by the stages returned.
     """
     stages = Stages(probe)
-    mel = TensorType(DType.float32, (dims.n_mels, 2 * dims.n_audio_ctx), device)
-    types = [mel, one_int(device), cross_cache_type(dims, device, precision), team_type(device)]
+    types = [
+        TensorType(DType.float32, (dims.n_mels, "frames"), device),
+        one_int(device),
+        cross_cache_type(dims, device, precision),
+        team_type(device),
+        TensorType(DType.int32, ("positions",), device),
+    ]
     with Graph("whisper_encoder", input_types=types, custom_extensions=[KERNELS]) as graph:
         layers = Layers(device, precision, graph.inputs[3].tensor)
-        x = _stem(layers, dims, graph.inputs[0].tensor, stages)
+        positions = graph.inputs[4].tensor.shape[0]
+        x = _stem(layers, dims, graph.inputs[0].tensor, positions, stages)
         for i in range(dims.n_audio_layer):
             x = _block(layers, dims, x, f"encoder.blocks.{i}", stages)
         x = stages.keep("ln_post", layers.layer_norm(x, "encoder.ln_post"))
@@ -45,14 +52,17 @@ def attend_graph(dims: ModelDimensions, device: DeviceRef, precision: Precision)
     return graph
 
 
-def _stem(layers: Layers, dims: ModelDimensions, mel: TensorValue, stages: Stages) -> TensorValue:
-    width, frames = dims.n_audio_state, dims.n_audio_ctx
+def _stem(
+    layers: Layers, dims: ModelDimensions, mel: TensorValue, positions: Dim, stages: Stages
+) -> TensorValue:
+    width = dims.n_audio_state
     x = layers.pad_frames(mel)
-    x = layers.conv(x, "encoder.conv1", width, 2 * frames, stride=1, border=1)
+    x = layers.conv(x, "encoder.conv1", width, mel.shape[1], stride=1, border=1)
     stages.keep("conv1", x)
-    x = layers.conv(x, "encoder.conv2", width, frames, stride=2, border=0)
+    x = layers.conv(x, "encoder.conv2", width, positions, stride=2, border=0)
     stages.keep("conv2", x)
-    return stages.keep("positions", x + layers.weight("encoder.positional_embedding", frames, width))
+    x = layers.add_positions(x, "encoder.positional_embedding", dims.n_audio_ctx)
+    return stages.keep("positions", x)
 
 
 def _block(layers: Layers, dims: ModelDimensions, x: TensorValue, name: str, stages: Stages) -> TensorValue:

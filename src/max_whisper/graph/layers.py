@@ -79,7 +79,7 @@ class Layers:
         )
 
     def conv(
-        self, x: TensorValue, name: str, width: int, frames: int, *, stride: int, border: int
+        self, x: TensorValue, name: str, width: int, frames: Dim | int, *, stride: int, border: int
     ) -> TensorValue:
         """GELU of a convolution of width 3 over padded frames: -> (frames + 2 * border, width)."""
         depth = 3 * int(x.shape[1])
@@ -97,7 +97,12 @@ class Layers:
     def pad_frames(self, mel: TensorValue) -> TensorValue:
         """(channels, frames) -> (frames + 2, channels), zero at both ends."""
         channels, frames = mel.shape
-        return self._op("pad_frames", [mel], self._type(int(frames) + 2, channels))
+        return self._op("pad_frames", [mel], self._type(frames + 2, channels))
+
+    def add_positions(self, x: TensorValue, name: str, rows: int) -> TensorValue:
+        """``x + table[: len(x)]`` of a table with so many rows."""
+        table = self.weight(name, rows, int(x.shape[1]))
+        return self._op("add_positions", [x, table], self._type(*x.shape))
 
     def layer_norm(self, x: TensorValue, name: str) -> TensorValue:
         """Layer norm over the channels, eps 1e-5."""
@@ -132,9 +137,8 @@ class Layers:
         *,
         layer: int,
         heads: int,
-        positions: int,
     ) -> TensorValue:
-        """Each query attends to its window in the cache: (N, state) -> (N, state)."""
+        """Each query attends to its window in the cache, all of it: (N, state) -> (N, state)."""
         out = self._type(*queries.shape)
         return self._inplace(
             "cross_attention",
@@ -143,7 +147,6 @@ class Layers:
             mode=self.precision.attention,
             layer=layer,
             heads=heads,
-            positions=positions,
         )
 
     def self_attention(
@@ -227,7 +230,6 @@ class Layers:
                 "mode": self.precision.linear,
                 "attention": self.precision.attention,
                 "heads": dims.n_text_head,
-                "positions": dims.n_audio_ctx,
                 "vocabulary": dims.n_vocab,
             },
         )

@@ -57,9 +57,9 @@ class Precision:
         return -(-depth // STEPS[self.linear])
 
     def attention_words(self, positions: int, head_size: int) -> int:
-        """Words that hold a head's keys and values, and their scales if they are integers."""
+        """Words that hold a head's keys and values, their scales if they are integers, and a header."""
         scales = 2 * positions if self.attention == "int8" else 0
-        return 2 * positions * head_size // STEPS[self.attention] + scales
+        return 2 * positions * head_size // STEPS[self.attention] + scales + HEADER
 
     def pack(self, weight: Array, bias: Array) -> tuple[Words, Floats]:
         """A linear layer (out, in) and (out,) -> panels and epilogue.
@@ -87,6 +87,8 @@ class Precision:
             words = padded.view(np.int32)
         return np.ascontiguousarray(words.reshape(-1, PANEL, words.shape[1]).transpose(0, 2, 1)), epilogue
 
+
+HEADER = 16  # words of a head in the cache that say how many positions it has
 
 STEPS = {"float32": 1, "float16": 2, "bfloat16": 2, "int8": 4}
 

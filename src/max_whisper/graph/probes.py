@@ -70,7 +70,11 @@ def probe(
     team = team_of(available_cores(), team_graph, session)
 
     _, *outputs = models[0].execute(
-        Buffer.from_numpy(np.ascontiguousarray(mel, np.float32)), _ints([0]), cross, team
+        Buffer.from_numpy(np.ascontiguousarray(mel, np.float32)),
+        _ints([0]),
+        cross,
+        team,
+        _ints([0] * (mel.shape[1] // 2)),
     )
     stages = _named(names[0], outputs)
     decoded = models[1].execute(

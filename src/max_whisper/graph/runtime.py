@@ -111,12 +111,16 @@ class MaxRuntime:
             self._features = [None] * windows
 
     def encode(self, mel: NDArray[np.float32], window: int) -> None:
-        """Encodes a log-mel window (n_mels, 2 * n_audio_ctx) and keeps it as ``window``."""
-        expected = (self._dims.n_mels, 2 * self._dims.n_audio_ctx)
-        if mel.shape != expected:
-            raise OptionError(f"a window of this model is a log-mel of shape {expected}, not {mel.shape}")
+        """Encodes a log-mel window (n_mels, an even number up to 2 * n_audio_ctx); see the protocol."""
+        frames = 2 * self._dims.n_audio_ctx
+        if mel.ndim != 2 or len(mel) != self._dims.n_mels or not 0 < mel.shape[1] <= frames or mel.shape[1] % 2:
+            raise OptionError(
+                f"a window of this model is a log-mel of {self._dims.n_mels} channels and an even number of "
+                f"frames, {frames} at most; this one has the shape {mel.shape}"
+            )
+        positions = np.zeros(mel.shape[1] // 2, np.int32)
         self._features[window] = self._encoder.execute(
-            self._floats(mel), self._window(window), self._cross, self._team
+            self._floats(mel), self._window(window), self._cross, self._team, self._ints(positions)
         )[0]
 
     def attend(self, features: NDArray[np.float32], window: int) -> None:

@@ -1,10 +1,11 @@
 """The custom ops that Whisper's graphs are made of. Each hands its tensors on as pointers."""
 
 from .candidates import candidates
-from .attention import AlignmentTasks, KeepTasks, cross_attention, encoder_attention
+from .attention import encoder_attention
+from .cross import AlignmentTasks, KeepTasks, cross_attention
 from .linear import Layer, linear
 from .past import self_attention
-from .pointwise import embed, layer_norm, pad_frames
+from .pointwise import add, embed, layer_norm, pad_frames
 from .steps import Caches, Decoder, steps
 from .team import Team, start_team
 
@@ -152,6 +153,27 @@ struct PadFrames:
         pad_frames(untracked(result.unsafe_ptr()), untracked(x.unsafe_ptr()), Int(x.dim_size(0)), Int(x.dim_size(1)))
 
 
+@extensibility.register("whisper_add_positions")
+struct AddPositions:
+    """result = x + the first rows of a table."""
+
+    @staticmethod
+    def execute[
+        target: StaticString
+    ](
+        result: OutputTensor[dtype=f32, rank=2, ...],
+        x: InputTensor[dtype=f32, rank=2, ...],
+        table: InputTensor[dtype=f32, rank=2, ...],
+        ctx: DeviceContext,
+    ) raises:
+        add(
+            untracked(result.unsafe_ptr()),
+            untracked(x.unsafe_ptr()),
+            untracked(table.unsafe_ptr()),
+            Int(x.dim_size(0)) * Int(x.dim_size(1)),
+        )
+
+
 @extensibility.register("whisper_layer_norm")
 struct LayerNorm:
     """Layer norm over the last axis, eps 1e-5."""
@@ -221,7 +243,7 @@ struct KeepCross:
         var head_size = Int(cache.dim_size(3))
         var slot = Int(untracked(window.unsafe_ptr())[]) * Int(cache.dim_size(1)) + layer
         var target_ptr = untracked(cache.unsafe_ptr()).unsafe_offset(slot * heads * head_size)
-        var tasks = KeepTasks[mode](target_ptr, untracked(kv.unsafe_ptr()), positions, heads, D)
+        var tasks = KeepTasks[mode](target_ptr, head_size, untracked(kv.unsafe_ptr()), positions, heads, D)
         reached(team).do(tasks, heads)
 
 
@@ -231,7 +253,7 @@ struct CrossAttention:
 
     @staticmethod
     def execute[
-        target: StaticString, mode: StaticString, layer: Int, heads: Int, positions: Int
+        target: StaticString, mode: StaticString, layer: Int, heads: Int
     ](
         result: OutputTensor[dtype=f32, rank=2, ...],
         cache: MutableInputTensor[dtype=i32, rank=4, ...],
@@ -247,8 +269,8 @@ struct CrossAttention:
             untracked(windows.unsafe_ptr()),
             untracked(cache.unsafe_ptr()).unsafe_offset(layer * layer_size),
             Int(cache.dim_size(1)) * layer_size,
+            Int(cache.dim_size(3)),
             Int(result.dim_size(0)),
-            positions,
             heads,
             Int(result.dim_size(1)) // heads,
             reached(team),
@@ -385,7 +407,7 @@ struct Steps:
 
     @staticmethod
     def execute[
-        target: StaticString, mode: StaticString, attention: StaticString, heads: Int, positions: Int, vocabulary: Int
+        target: StaticString, mode: StaticString, attention: StaticString, heads: Int, vocabulary: Int
     ](
         tokens: OutputTensor[dtype=i32, rank=2, ...],
         logprobs: OutputTensor[dtype=f32, rank=2, ...],
@@ -414,7 +436,6 @@ struct Steps:
                     Int(cache.dim_size(4)),
                     heads,
                     context,
-                    positions,
                     vocabulary,
                 ),
                 Caches(
@@ -460,6 +481,7 @@ struct Alignment:
             untracked(result.unsafe_ptr()),
             untracked(queries.unsafe_ptr()),
             untracked(cache.unsafe_ptr()).unsafe_offset(Int(untracked(window.unsafe_ptr())[]) * layers),
+            Int(cache.dim_size(3)),
             untracked(heads.unsafe_ptr()),
             Int(queries.dim_size(1)),
             positions,

@@ -32,7 +32,7 @@ from .tile import (
 )
 
 comptime BLOCK_ROWS = 96  # rows of A packed at once, at most
-comptime BLOCK_WORDS = 64 * 1024  # of packed A: half of a small second-level cache
+comptime BLOCK_WORDS = 128 * 1024
 comptime K_BLOCK = 128  # words of a row that a tile takes at once: they stay in the first-level cache
 comptime GROUP = 4  # panels of few rows that are finished together
 comptime Scales = Pointer[Scale, MutUntrackedOrigin]

@@ -30,15 +30,22 @@ def pack_row[mode: StaticString, kind: StaticString](packed: Ints, x: Floats, K:
     comptime if kind == "bfloat16":
         round_pairs(packed, x, K)
         return Scale(1, 0)
-    comptime P = step[mode]()
-    for k in range(K):
-        var value = x[unsafe_offset=k]
-        comptime if mode == "bfloat16":
-            value = bitcast[DType.float32, 1](rounded_bits[1](value) & -65536)
-        floats(packed)[unsafe_offset=k] = value
-    for k in range(K, ceildiv(K, P) * P):
+    var whole = K - K % WIDTH
+    for k in range(0, whole, WIDTH):
+        floats(packed).unsafe_store(k, as_stored[mode, WIDTH](x.unsafe_load[width=WIDTH](k)))
+    for k in range(whole, K):
+        floats(packed)[unsafe_offset=k] = as_stored[mode, 1](x[unsafe_offset=k])
+    for k in range(K, ceildiv(K, step[mode]()) * step[mode]()):
         floats(packed)[unsafe_offset=k] = 0
     return Scale(1, 0)
+
+
+@always_inline
+def as_stored[mode: StaticString, width: Int](x: SIMD[DType.float32, width]) -> SIMD[DType.float32, width]:
+    """What float32 products in place of `mode`'s take of a value."""
+    comptime if mode == "bfloat16":
+        return bitcast[DType.float32, width](rounded_bits[width](x) & -65536)
+    return x
 
 
 @always_inline

@@ -114,3 +114,9 @@ def pad_frames(result: Floats, x: Floats, channels: Int, frames: Int):
         for c in range(channels):
             for i in range(f, min(f + BLOCK, frames)):
                 result[unsafe_offset=(i + 1) * channels + c] = x[unsafe_offset=c * frames + i]
+
+
+def add(result: Floats, x: Floats, y: Floats, count: Int):
+    """result = x + y, of `count` values, a multiple of WIDTH."""
+    for i in range(0, count, WIDTH):
+        result.unsafe_store(i, x.unsafe_load[width=WIDTH](i) + y.unsafe_load[width=WIDTH](i))

@@ -8,7 +8,6 @@ nor the caller's overhead is paid for a token.
 from std.memory import bitcast
 from std.memory.alloc import unsafe_alloc
 
-from .attention import cross_attention
 from .candidates import (
     FIRST,
     LIMITS,
@@ -21,6 +20,7 @@ from .candidates import (
     WEIGH,
     candidates,
 )
+from .cross import cross_attention
 from .linear import Layer, linear
 from .past import self_attention
 from .pointwise import embed, layer_norm
@@ -52,7 +52,6 @@ struct Decoder(ImplicitlyCopyable, Movable):
         state: Width.
         heads: Attention heads.
         context: Positions of a row of the cache.
-        audio: Positions of a window.
         vocabulary: Tokens.
     """
 
@@ -61,7 +60,6 @@ struct Decoder(ImplicitlyCopyable, Movable):
     var state: Int
     var heads: Int
     var context: Int
-    var audio: Int
     var vocabulary: Int
 
     def floats(self, index: Int) -> Floats:
@@ -138,8 +136,8 @@ def forward[
         decoder: Weights.
         caches: Written and read.
         rows: The tokens; `x` to `logits` are written.
-        queries: A layer's cross-attention queries (N, state) are kept here,
-        query_layer: so far apart.
+        queries: Cross-attention's queries (N, state) of the first layer; written.
+        query_layer: Distance to the next layer's.
         team: Who works.
     """
     var S = decoder.state
@@ -175,8 +173,8 @@ def forward[
             rows.windows,
             caches.cross.unsafe_offset(i * decoder.heads * caches.head),
             decoder.layers * decoder.heads * caches.head,
+            caches.head,
             N,
-            decoder.audio,
             decoder.heads,
             S // decoder.heads,
             team,
