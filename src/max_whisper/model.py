@@ -42,11 +42,14 @@ class Whisper(WindowModel):
         device: Where it runs, such as "cpu".
         vocabulary: Its tokens.
         alignment_heads: (layer, head) pairs whose cross-attention follows the audio.
+        silence: How many frames (10 ms) of silence it hears after a recording's end; None: up to
+            thirty seconds, as it was trained. With fewer, a window that then repeats itself, is
+            uncertain or seems silent is encoded as a whole.
     """
 
     @cached_property
     def _transcriber(self) -> Transcriber:
-        return Transcriber(self._engine, self.dims, self.tokenizer, self.alignment_heads)
+        return Transcriber(self._engine, self.dims, self.tokenizer, self.alignment_heads, self.silence)
 
     def transcribe(
         self, audio: Audio, *, verbose: bool | None = None, stop: Stop | None = None, **options: Any
@@ -267,6 +270,7 @@ def load_model(
         Vocabulary(ranks, checkpoint.dims.num_languages),
         device=runtime.device_name,
         alignment_heads=checkpoint.alignment_heads,
+        silence=runtime.silence,
     )
 
 

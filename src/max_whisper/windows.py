@@ -44,6 +44,7 @@ class WindowModel:
         *,
         device: str = "cpu",
         alignment_heads: Sequence[tuple[int, int]] | None = None,
+        silence: int | None = None,
     ) -> None:
         """Takes a runtime over; nobody else may call it.
 
@@ -53,6 +54,7 @@ class WindowModel:
             device: What the runtime runs on.
             alignment_heads: As the checkpoint says; if None, all heads of the later half of the
                 layers, as in openai-whisper.
+            silence: See the attribute of :class:`~max_whisper.model.Whisper`.
         """
         self.dims = runtime.dims
         self.device = device
@@ -60,6 +62,7 @@ class WindowModel:
         layers, heads = self.dims.n_text_layer, self.dims.n_text_head
         later = [(layer, head) for layer in range(layers // 2, layers) for head in range(heads)]
         self.alignment_heads = tuple(alignment_heads or later)
+        self.silence = silence
         self._engine = Engine(runtime)
 
     @property

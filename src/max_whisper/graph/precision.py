@@ -40,12 +40,15 @@ class Precision:
         linear: The kernels' mode for linear layers.
         attention: The kernels' mode for attention over audio, and so how the cross-attention
             keys and values are stored.
+        silence: How many frames (10 ms) of silence are heard after a recording's end; None: up to
+            thirty seconds, as the model was trained.
     """
 
     name: str
     tier: str
     linear: str
     attention: str
+    silence: int | None = None
 
     @property
     def epilogue_rows(self) -> int:
@@ -98,7 +101,7 @@ PRECISIONS = {
     for precision in (
         Precision("float32", "float32", "float32", "float32"),
         Precision("bfloat16", "bfloat16", "bfloat16", "bfloat16"),
-        Precision("int8", "int8", "int8", "int8"),
+        Precision("int8", "int8", "int8", "int8", silence=500),
     )
 }
 

@@ -102,6 +102,11 @@ class MaxRuntime:
         """The tier's name."""
         return self._precision.tier
 
+    @property
+    def silence(self) -> int | None:
+        """See :class:`~max_whisper.graph.precision.Precision`."""
+        return self._precision.silence
+
     def reserve(self, rows: int, windows: int) -> None:
         """Makes room for at least that many cache rows and windows; what they held is lost."""
         if rows > self._cache.shape[2]:
@@ -113,7 +118,12 @@ class MaxRuntime:
     def encode(self, mel: NDArray[np.float32], window: int) -> None:
         """Encodes a log-mel window (n_mels, an even number up to 2 * n_audio_ctx); see the protocol."""
         frames = 2 * self._dims.n_audio_ctx
-        if mel.ndim != 2 or len(mel) != self._dims.n_mels or not 0 < mel.shape[1] <= frames or mel.shape[1] % 2:
+        if (
+            mel.ndim != 2
+            or len(mel) != self._dims.n_mels
+            or not 0 < mel.shape[1] <= frames
+            or mel.shape[1] % 2
+        ):
             raise OptionError(
                 f"a window of this model is a log-mel of {self._dims.n_mels} channels and an even number of "
                 f"frames, {frames} at most; this one has the shape {mel.shape}"

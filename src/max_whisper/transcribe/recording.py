@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.decoding.options import DecodingResult, compression_ratio
-from max_whisper.decoding.requests import Encode, Release, Request, Steps
+from max_whisper.decoding.requests import Release, Request, Steps
 from max_whisper.decoding.search import derived_seed
-from max_whisper.decoding.window import Fallback, decode_with_fallback
 from max_whisper.errors import OptionError
 from max_whisper.transcribe.cutting import Cut, Window, cut_segments, within, without_emptiness
+from max_whisper.transcribe.encoding import Encoded, decode, encode, is_silent
 from max_whisper.transcribe.language import WINDOW_FRAMES, spoken_in, spoken_language
 from max_whisper.transcribe.options import FAST, FRAMES_PER_SECOND, TranscribeOptions
 from max_whisper.transcribe.segments import Event, Progress, Segment, Transcript
@@ -84,6 +84,7 @@ def transcribe_recording(
     heads: Sequence[tuple[int, int]] = (),
     speech: SpeechMap | None = None,
     piece: tuple[int, int] | None = None,
+    silence: int | None = None,
 ) -> Generator[Request | Event, Any, Transcript]:
     """Transcribes a recording.
 
@@ -97,14 +98,16 @@ def transcribe_recording(
             in the result are the recording's.
         piece: The first frame of ``mel``, and the frame after the last, that are transcribed in
             place of the clips, as if nothing was before them and nothing after.
+        silence: How many frames of silence the model hears after a recording's end; None: as many
+            as make a window of thirty seconds.
     """
     frames = mel.shape[1] - WINDOW_FRAMES
     clips = [piece] if piece is not None else heard_clips(options, speech, frames)
     verify_languages(options, dims)
-    language, kept = options.decoding.language, None
+    language, first = options.decoding.language, None
     if language is None and dims.is_multilingual and not options.multilingual:
         blank = tokenizer_for(None, options.decoding.task)
-        told, kept = yield from spoken_language(mel, blank, clips, options.detection)
+        told, first = yield from spoken_language(mel, blank, clips, options.detection)
         yield told
         language = told.code
     place = (clips[0][0], frames) if piece is None else piece
@@ -117,17 +120,19 @@ def transcribe_recording(
     for seek, end in clips:
         while seek < end:
             window = Window(seek, min(WINDOW_FRAMES, end - seek))
-            if kept is None:
-                kept = yield Encode(window_of(mel, window))
+            if first is None:
+                # A language is told from whole windows.
+                encoded = yield from encode(mel, window, None if options.multilingual else silence)
+            else:
+                encoded, first = Encoded(first, window), None
             if options.multilingual:
-                told = yield from spoken_in(kept, listener.tokenizer, options.detection)
+                told = yield from spoken_in(encoded.number, listener.tokenizer, options.detection)
                 if told.code != listener.language or language is None:
                     yield told
                     listener.change_to(told.code)
                 language = language or told.code
-            cut = yield from listener.hear(kept, window, len(segments))
-            yield Release(window=kept)
-            kept = None
+            cut, encoded = yield from listener.hear(encoded, len(segments))
+            yield Release(window=encoded.number)
             # A model that returns to where the window began would be heard forever.
             seek = cut.seek if cut.seek > seek else seek + window.size
             found = cut.segments if speech is None else list(map(speech.segment, cut.segments))
@@ -204,9 +209,9 @@ class _Listener:
         self.language = language
         self.tokenizer = self._tokenizer_for(language, self._options.decoding.task)
 
-    def hear(self, encoded: int, window: Window, first_id: int) -> Steps[Cut]:
-        """Decodes a window, which is encoded, and cuts it into segments; silence has none."""
-        options, history = self._options, self.history
+    def hear(self, encoded: Encoded, first_id: int) -> Steps[tuple[Cut, Encoded]]:
+        """Decodes a window and cuts it into segments; silence has none. It may be encoded again."""
+        options, history, window = self._options, self.history, encoded.place
         prefix = self._prefix(window)
         decoding = replace(
             options.decoding,
@@ -215,7 +220,7 @@ class _Listener:
             prefix=prefix or None,
             seed=derived_seed(options.decoding.seed, "seek", window.seek),
         )
-        result = yield from decode_with_fallback(
+        result, encoded = yield from decode(
             encoded,
             decoding,
             options.fallback,
@@ -224,7 +229,7 @@ class _Listener:
             keep_queries=options.word_timestamps == FAST,
         )
         if is_silent(result, options.fallback):
-            return Cut([], window.seek + window.size, closed=True)
+            return Cut([], window.seek + window.size, closed=True), encoded
         if prefix:
             result = with_prefix(result, prefix, self.tokenizer)
         cut = cut_segments(
@@ -235,15 +240,15 @@ class _Listener:
         if self._only_speech:
             cut = replace(cut, segments=[within(segment, window) for segment in cut.segments])
         if options.word_timestamps:
-            found = yield from self._with_words(cut, result, encoded, window)
+            found = yield from self._with_words(cut, result, encoded.number, window)
             if found.segments is None:
-                return Cut([], found.seek, cut.closed)
+                return Cut([], found.seek, cut.closed), encoded
             cut = Cut(found.segments, found.seek, cut.closed)
         cut = replace(cut, segments=[without_emptiness(segment) for segment in cut.segments])
         history.tokens.extend(token for segment in cut.segments for token in segment.tokens)
         if not options.condition_on_previous_text or result.temperature > options.prompt_reset_on_temperature:
             history.forget()
-        return cut
+        return cut, encoded
 
     def _prefix(self, window: Window) -> list[int]:
         """The tokens that the first window's transcript begins with; no other window's does.
@@ -316,18 +321,3 @@ def clip_frames(clips: Sequence[float], frames: int) -> list[tuple[int, int]]:
     if len(points) % 2:
         points.append(frames)
     return [(start, min(end, frames)) for start, end in zip(points[::2], points[1::2])]
-
-
-def window_of(mel: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
-    """A window's mel (n_mels, 3000), filled up with zeros."""
-    out = np.zeros((mel.shape[0], WINDOW_FRAMES), np.float32)
-    out[:, : window.size] = mel[:, window.seek : window.seek + window.size]
-    return out
-
-
-def is_silent(result: DecodingResult, thresholds: Fallback) -> bool:
-    """Whether nobody speaks in a window: unlikely speech, unless its text is likely."""
-    if thresholds.no_speech_threshold is None:
-        return False
-    likely = thresholds.logprob_threshold is not None and result.avg_logprob > thresholds.logprob_threshold
-    return result.no_speech_prob > thresholds.no_speech_threshold and not likely

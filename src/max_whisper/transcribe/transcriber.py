@@ -47,12 +47,14 @@ class Transcriber:
         dims: The model's dimensions.
         tokenizer_for: Makes its tokenizers.
         heads: (layer, head) pairs whose attention follows the audio.
+        silence: As for :func:`transcribe_recording`.
     """
 
     engine: Engine
     dims: ModelDimensions
     tokenizer_for: TokenizerFor
     heads: Sequence[tuple[int, int]]
+    silence: int | None = None
 
     def prepare(self, audio: Audio | Prepared, options: TranscribeOptions) -> Prepared:
         """Makes a recording ready, if it is not."""
@@ -135,7 +137,9 @@ class Transcriber:
         mel, speech = prepared.mel, prepared.speech
         if mel is None:
             return without_speech(options, None if self.dims.is_multilingual else "en", prepared.frames)
-        return transcribe_recording(mel, self.dims, self.tokenizer_for, options, self.heads, speech, piece)
+        return transcribe_recording(
+            mel, self.dims, self.tokenizer_for, options, self.heads, speech, piece, self.silence
+        )
 
     def pieces(self, prepared: Prepared, options: TranscribeOptions) -> tuple[list[Start], list[int]]:
         """What makes the generator of each piece of a recording, and how many frames each has."""
