@@ -37,6 +37,10 @@ def test_music_keeps_its_beat() -> None:
     assert beats == pytest.approx(round(beats), abs=0.05) and round(beats) >= 1
 
 
+def test_marks_are_no_words() -> None:
+    assert silence.words(" . you, . - 3 [ ] Thank you.") == 4
+
+
 def test_a_table_has_each_sound_and_how_long_it_was_heard() -> None:
     counts = {way: dict.fromkeys(SOUNDS, n) for n, way in enumerate((silence.VAD, silence.OPENAI))}
     lines = silence.table(counts, 30, 2).splitlines()
