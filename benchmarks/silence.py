@@ -28,6 +28,11 @@ from max_whisper.parity.exchange import checkpoint_for
 VAD, LONG, SHORT, OPENAI = "with vad_filter", "without", "without, beginning", "openai-whisper, beginning"
 
 
+def words(text: str) -> int:
+    """How many words a text has; marks alone are none."""
+    return sum(any(map(str.isalnum, word)) for word in text.split())
+
+
 def table(counts: Mapping[str, Mapping[str, int]], minutes: float, beginning: float) -> str:
     """Words of each sound in each way to hear it, as Markdown."""
     ways = list(counts)
@@ -79,14 +84,14 @@ def main() -> int:
                 heard[way] = with_json(Path(pythons[engine]), "silence.py", one, args.threads)
                 print(f"{way}: {sum(each['seconds'] for each in heard[way]):.0f} s", file=sys.stderr)
     counts = {
-        way: {sound: len(result["text"].split()) for sound, result in zip(SOUNDS, results)}
+        way: {sound: words(result["text"]) for sound, result in zip(SOUNDS, results)}
         for way, results in heard.items()
     }
     print(f"{args.model}, {args.precision}\n\n{table(counts, args.minutes, args.beginning)}")
     if args.json:
         texts = {way: dict(zip(SOUNDS, results)) for way, results in heard.items()}
         args.json.write_text(json.dumps({"model": args.model, "heard": texts}, indent=1) + "\n")
-    return 1 if any(counts[VAD].values()) else 0
+    return 1 if any(result["text"] for result in heard[VAD]) else 0
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ def music(seconds: float) -> Samples:
         sound += 0.3 * _string(melody, trembling) * np.minimum(1, 20 * time) * np.exp(-1.5 * time)
         sound += (0.5 if number % 2 else 0.2) * hiss * np.exp(-40 * time)
         out[start : start + 2 * beat] += sound
-    return (0.1 / np.sqrt(np.square(out).mean()) * out[:count]).astype(np.float32)
+    out = out[:count]
+    return (0.1 / np.sqrt(np.square(out).mean()) * out).astype(np.float32)
 
 
 SOUNDS: dict[str, Callable[[float], Samples]] = {

@@ -9,7 +9,7 @@ from . import golden
 from .conftest import MODELS
 
 #: Seconds between the two ways, in the median and for 90 % of times: of a frame of attention or two.
-MEDIAN, MOST = 0.02, 0.1
+MEDIAN, MOST = 0.02, 0.06
 HOW = {
     "greedy": {"temperature": 0.0},
     "beam": {"temperature": 0.0, "beam_size": 5},

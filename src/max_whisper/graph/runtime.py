@@ -118,17 +118,13 @@ class MaxRuntime:
     def encode(self, mel: NDArray[np.float32], window: int) -> None:
         """Encodes a log-mel window (n_mels, an even number up to 2 * n_audio_ctx); see the protocol."""
         frames = 2 * self._dims.n_audio_ctx
-        if (
-            mel.ndim != 2
-            or len(mel) != self._dims.n_mels
-            or not 0 < mel.shape[1] <= frames
-            or mel.shape[1] % 2
-        ):
+        channels, given = mel.shape
+        if channels != self._dims.n_mels or given % 2 or not 0 < given <= frames:
             raise OptionError(
                 f"a window of this model is a log-mel of {self._dims.n_mels} channels and an even number of "
                 f"frames, {frames} at most; this one has the shape {mel.shape}"
             )
-        positions = np.zeros(mel.shape[1] // 2, np.int32)
+        positions = np.zeros(given // 2, np.int32)
         self._features[window] = self._encoder.execute(
             self._floats(mel), self._window(window), self._cross, self._team, self._ints(positions)
         )[0]

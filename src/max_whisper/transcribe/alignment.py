@@ -32,7 +32,7 @@ def token_times(scores: Float, frames: int, wanted: slice, width: int = 7) -> ND
         weights -= weights.mean(axis=0)
         weights /= np.sqrt(np.square(weights).mean(axis=0))
         total += median_filter(weights[wanted], width)
-    tokens, times = dtw(-(total / np.float32(len(scores))).astype(np.float64))
+    tokens, times = dtw(-total / np.float32(len(scores)))
     begins = np.diff(tokens, prepend=-1) > 0
     seconds: NDArray[np.float64] = times[begins] / TOKENS_PER_SECOND
     return seconds
@@ -90,35 +90,42 @@ def dtw(x: NDArray[np.floating]) -> NDArray[np.int64]:
         (2, steps) indices of rows and columns, monotonic.
     """
     n, m = x.shape
-    # Row d of this holds the costs of the anti-diagonal d, at their row's index.
-    skewed = np.pad(x, [(0, 0), (0, n)]).ravel()[: n * (n + m - 1)].reshape(n, n + m - 1)
-    skewed = np.ascontiguousarray(skewed.T)
-    trace = np.full((n + m + 1, n + 1), 2, np.int8)
-    # Sums over the padded matrix of n + 1 rows: before the first row and column is infinity.
-    before = np.full(n + 1, np.inf, np.float32)
-    before[0] = 0
-    last = np.full(n + 1, np.inf, np.float32)
-    for d in range(2, n + m + 1):
-        low, high = max(1, d - m), min(n, d - 1) + 1
-        both, down, right = before[low - 1 : high - 1], last[low - 1 : high - 1], last[low:high]
-        is_both = (both < down) & (both < right)
-        is_down = (down < both) & (down < right)
-        sums = np.full(n + 1, np.inf, np.float32)
-        sums[low:high] = np.where(is_both, both, np.where(is_down, down, right))
-        sums[low:high] = skewed[d - 2, low - 1 : high - 1] + sums[low:high]
-        trace[d, low:high] = np.where(is_both, 0, np.where(is_down, 1, 2))
-        before, last = last, sums
-    return _backtrace(trace, n, m)
+    # Each row of these is an anti-diagonal, at the index of each cell's row: the costs of the matrix, and
+    # their sums in one that has a row and a column more before it. Around both there is infinity.
+    skewed = np.pad(x, [(0, 0), (0, n)], constant_values=np.inf).ravel()[: n * (n + m - 1)]
+    skewed = np.ascontiguousarray(skewed.reshape(n, n + m - 1).T)
+    sums = np.full((n + m + 1, n + 1), np.inf, np.float32)
+    sums[0, 0] = 0
+    before, here = sums[:, :-1], sums[:, 1:]
+    cheapest = np.empty(n, np.float32)
+    for costs, both, down, right, into in zip(skewed, before, before[1:], here[1:], here[2:]):
+        np.minimum(both, down, out=cheapest)
+        np.minimum(cheapest, right, out=cheapest)
+        np.copyto(cheapest, right, where=both == down)
+        # Of float32 costs, float32 sums are those that openai-whisper rounds from float64.
+        np.add(costs, cheapest, out=into, casting="same_kind")
+    return _backtrace(sums, n, m)
 
 
-def _backtrace(trace: NDArray[np.int8], n: int, m: int) -> NDArray[np.int64]:
-    """Follows the steps (0: both, 1: down, 2: right) from the end, by anti-diagonal and row."""
+def _backtrace(sums: Float, n: int, m: int) -> NDArray[np.int64]:
+    """Follows the cheapest steps from the end, by anti-diagonal and row."""
     i, j = n, m
     path: list[tuple[int, int]] = []
     while i > 0 or j > 0:
         path.append((i - 1, j - 1))
-        step = 2 if i == 0 else 1 if j == 0 else int(trace[i + j, i])
-        i -= step != 2
-        j -= step != 1
+        if i == 0:
+            j -= 1
+            continue
+        if j == 0:
+            i -= 1
+            continue
+        both, down, right = sums[i + j - 2, i - 1], sums[i + j - 1, i - 1], sums[i + j - 1, i]
+        # A step that is as cheap as another one is not taken, but for that to the right.
+        if both < down and both < right:
+            i, j = i - 1, j - 1
+        elif down < both and down < right:
+            i -= 1
+        else:
+            j -= 1
     steps: NDArray[np.int64] = np.array(path[::-1], np.int64).T
     return steps

@@ -22,11 +22,12 @@ from max_whisper.decoding.runtime import Candidates, Constraint
 from max_whisper.errors import AlignmentError
 from max_whisper.transcribe.alignment import token_times
 from max_whisper.transcribe.cutting import Window
+from max_whisper.transcribe.encoding import window_of
 from max_whisper.transcribe.known_text import TextWord, words_of
 from max_whisper.transcribe.language import WINDOW_FRAMES, Detection, spoken_in
 from max_whisper.transcribe.options import APPEND_PUNCTUATIONS, FRAMES_PER_SECOND, PREPEND_PUNCTUATIONS
 from max_whisper.transcribe.pauses import quiet_frames, take_pauses_out
-from max_whisper.transcribe.recording import TokenizerFor, window_of
+from max_whisper.transcribe.recording import TokenizerFor
 from max_whisper.transcribe.segments import Event, Progress, Segment, Transcript, Word
 from max_whisper.transcribe.words import WordTiming, merge_punctuations
 

@@ -199,6 +199,32 @@ def test_pieces_of_a_recording(model):
         pipeline.transcribe(AUDIO, vad_filter=False, batch_size=0)
 
 
+@pytest.mark.parametrize("batched", [False, True])
+def test_fast_words_are_the_engines(model, monkeypatch, batched):
+    def wandering(queries, heads, window):
+        chance = np.random.default_rng(queries.shape[1])
+        return chance.standard_normal((len(heads), queries.shape[1], 1500)).astype(np.float32)
+
+    monkeypatch.setattr(model.model.mock, "alignment", wandering)
+    ways = {"language": "en", "word_timestamps": "fast", **GREEDY}
+    if batched:
+        more = {"vad_filter": False, "without_timestamps": False}
+        segments, _ = BatchedInferencePipeline(model).transcribe(AUDIO, **ways, **more)
+    else:
+        segments, _ = model.transcribe(AUDIO, **ways)
+    found = [(word.word, word.start, word.end) for segment in segments for word in segment.words]
+    same = model.model.transcribe(
+        AUDIO,
+        language="en",
+        word_timestamps="fast",
+        temperature=0.0,
+        no_speech_threshold=None,
+        batch_size=8 if batched else None,
+    )
+    words = [word for segment in same["segments"] for word in segment["words"]]
+    assert found == [(word["word"], word["start"], word["end"]) for word in words] and found
+
+
 def test_options_that_are_not_here_are_refused(model):
     for arguments, reason in (
         ({"length_penalty": 0.5}, "length_penalty is 0.5; only 1 and 0 are here"),

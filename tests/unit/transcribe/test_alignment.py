@@ -56,6 +56,8 @@ def test_the_path_is_the_definitions(shape, ties):
         rng = np.random.default_rng(seed)
         x = rng.integers(-1, 2, shape).astype(float) if ties else rng.standard_normal(shape)
         assert np.array_equal(dtw(x), plain_dtw(x))
+        narrow = x.astype(np.float32)
+        assert np.array_equal(dtw(narrow), plain_dtw(narrow.astype(float)))
 
 
 def test_tokens_begin_where_their_attention_does():

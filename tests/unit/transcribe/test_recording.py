@@ -9,11 +9,11 @@ from max_whisper.decoding.options import DecodingResult, Trace
 from max_whisper.decoding.window import Fallback
 from max_whisper.errors import OptionError
 from max_whisper.transcribe.cutting import Window, cut_segments, without_emptiness
+from max_whisper.transcribe.encoding import is_silent
 from max_whisper.transcribe.options import transcribe_options
 from max_whisper.transcribe.recording import (
     History,
     clip_frames,
-    is_silent,
     transcribe_recording,
 )
 from max_whisper.transcribe.scheduler import Scheduler
