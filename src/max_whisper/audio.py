@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from max_whisper.blas import one_blas_thread
 from max_whisper.errors import AudioError
 from max_whisper.media import (
     SAMPLE_RATE,
@@ -178,11 +179,12 @@ def log_mel_spectrogram(
     sounding = min(len(frames), spectrogram.shape[1])
 
     filters, window = mel_filters(n_mels), _window()
-    for start in range(0, sounding, _FRAMES_PER_BLOCK):
-        stop = min(start + _FRAMES_PER_BLOCK, sounding)
-        spectrum = np.fft.rfft(frames[start:stop] * window).astype(np.complex64, copy=False)
-        power = np.square(spectrum.real) + np.square(spectrum.imag)
-        np.matmul(filters, power.T, out=spectrogram[:, start:stop])
+    with one_blas_thread():
+        for start in range(0, sounding, _FRAMES_PER_BLOCK):
+            stop = min(start + _FRAMES_PER_BLOCK, sounding)
+            spectrum = np.fft.rfft(frames[start:stop] * window).astype(np.complex64, copy=False)
+            power = np.square(spectrum.real) + np.square(spectrum.imag)
+            np.matmul(filters, power.T, out=spectrogram[:, start:stop])
     spectrogram[:, sounding:] = 0
     return _compress(spectrogram)
 

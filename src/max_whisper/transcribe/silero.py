@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from max_whisper.blas import one_blas_thread
 from max_whisper.errors import DeviceError, OptionError
 
 Array = NDArray[np.float32]
@@ -72,15 +73,21 @@ class Silero:
         """
         count = -(-len(samples) // WINDOW)
         found: list[float] = []
-        for first in range(0, count, AT_ONCE):
-            part = samples[first * WINDOW : (first + AT_ONCE) * WINDOW]
-            heard = np.zeros(CONTEXT + -(-len(part) // WINDOW) * WINDOW, np.float32)
-            heard[:CONTEXT], heard[CONTEXT : CONTEXT + len(part)] = state.context, part
-            state.context = heard[-CONTEXT:].copy()
-            hidden = self._remember(self._encode(heard) @ self._input + self._bias, state)
-            logits = np.maximum(hidden, 0) @ self._output + self._offset
-            found += (1 / (1 + np.exp(-logits))).tolist()
+        with one_blas_thread():
+            for first in range(0, count, AT_ONCE):
+                part = samples[first * WINDOW : (first + AT_ONCE) * WINDOW]
+                found += self._some(part, state)
         return found
+
+    def _some(self, part: Array, state: State) -> list[float]:
+        """The probabilities of some windows."""
+        heard = np.zeros(CONTEXT + -(-len(part) // WINDOW) * WINDOW, np.float32)
+        heard[:CONTEXT], heard[CONTEXT : CONTEXT + len(part)] = state.context, part
+        state.context = heard[-CONTEXT:].copy()
+        hidden = self._remember(self._encode(heard) @ self._input + self._bias, state)
+        logits = np.maximum(hidden, 0) @ self._output + self._offset
+        probabilities: list[float] = (1 / (1 + np.exp(-logits))).tolist()
+        return probabilities
 
     def _encode(self, heard: Array) -> Array:
         """(windows, 128) features of windows that stand one after the other, behind their context."""
