@@ -141,11 +141,17 @@ def widen_panel[mode: StaticString, kind: StaticString](target: Ints, source: In
 
 @always_inline
 def add_step[
-    mode: StaticString, kind: StaticString, MR: Int, NP: Int, VECS: Int
+    mode: StaticString, kind: StaticString, MR: Int, NP: Int, VECS: Int, CHAINS: Int
 ](
-    mut acc: Array[Words, MR * NP * VECS], a: Ints, a_row: Int, b: Ints, b_panel: Int, k: Int, offset: Int
+    mut acc: Array[Words, CHAINS * MR * NP * VECS],
+    a: Ints,
+    a_row: Int,
+    b: Ints,
+    b_panel: Int,
+    k: Int,
+    offset: Int,
 ):
-    """Adds the products of B's k-th words to a tile's sums; see `tile`."""
+    """Adds the products of B's k-th words to a tile's sums; see `tile`. Parts go to chains in turn."""
     comptime P = parts[mode, kind]()
     comptime for part in range(P):
         comptime for p in range(NP):
@@ -155,7 +161,7 @@ def add_step[
             comptime for r in range(MR):
                 var x = Words(a[unsafe_offset=r * a_row + k * P + part])
                 comptime for v in range(VECS):
-                    comptime i = (r * NP + p) * VECS + v
+                    comptime i = ((part % CHAINS * MR + r) * NP + p) * VECS + v
                     acc[i] = dot[kind](acc[i], x, row[v])
 
 
@@ -185,9 +191,14 @@ def tile[
     # Whole panels where their sums fit into the registers: memory is then read in one sweep.
     comptime VECS = PANEL // WIDTH if MR * NP * (PANEL // WIDTH) <= SUMS else WIDEST
     comptime COLS = VECS * WIDTH
+    # Integers add up to the same in any order: few sums are had by several chains of additions each,
+    # which do not wait for one another.
+    comptime INTEGER = kind == "int16" or kind == "int8"
+    comptime CHAINS = P if INTEGER and P * MR * NP * VECS <= SUMS else 1
+    comptime SIZE = MR * NP * VECS
     comptime for section in range(PANEL // COLS):
         comptime offset = section * COLS
-        var acc = Array[Words, MR * NP * VECS](fill=Words(0))
+        var acc = Array[Words, CHAINS * SIZE](fill=Words(0))
         if not first:
             comptime for r in range(MR):
                 comptime for p in range(NP):
@@ -201,15 +212,16 @@ def tile[
         var whole = K - K % ROUND
         for k in range(0, whole, ROUND):
             comptime for i in range(ROUND):
-                add_step[mode, kind, MR, NP, VECS](acc, a, a_row, b, b_panel, k + i, offset)
+                add_step[mode, kind, MR, NP, VECS, CHAINS](acc, a, a_row, b, b_panel, k + i, offset)
         for k in range(whole, K):
-            add_step[mode, kind, MR, NP, VECS](acc, a, a_row, b, b_panel, k, offset)
+            add_step[mode, kind, MR, NP, VECS, CHAINS](acc, a, a_row, b, b_panel, k, offset)
         comptime for r in range(MR):
             comptime for p in range(NP):
                 comptime for v in range(VECS):
-                    c.unsafe_store(
-                        r * c_row + p * PANEL + offset + v * WIDTH, acc[(r * NP + p) * VECS + v]
-                    )
+                    comptime i = (r * NP + p) * VECS + v
+                    comptime for chain in range(1, CHAINS):
+                        acc[i] += acc[chain * SIZE + i]
+                    c.unsafe_store(r * c_row + p * PANEL + offset + v * WIDTH, acc[i])
 
 
 @always_inline
@@ -219,7 +231,9 @@ def rows_in_tile(rows: Int) -> Int:
         return rows
     if rows <= 4:
         return 4
-    return 6 if rows <= 6 else ROWS
+    if rows <= 6:
+        return 6
+    return 8 if rows <= 8 and ROWS > 8 else ROWS
 
 
 def sweep[
@@ -236,6 +250,10 @@ def sweep[
         while p + ONE <= panels:
             tile[mode, kind, 1, ONE](a, a_row, b.unsafe_offset(p * b_panel), b_panel, K, c.unsafe_offset(p * PANEL), c_row, first)
             p += ONE
+        comptime if ONE > 2:
+            while p + 2 <= panels:
+                tile[mode, kind, 1, 2](a, a_row, b.unsafe_offset(p * b_panel), b_panel, K, c.unsafe_offset(p * PANEL), c_row, first)
+                p += 2
     elif rows == 2:
         comptime TWO = max(1, ONE // 2)
         while p + TWO <= panels:
@@ -259,6 +277,8 @@ def tile_rows[
         tile[mode, kind, 4, 1](a, a_row, b, 0, K, c, c_row, first)
     elif rows <= 6:
         tile[mode, kind, 6, 1](a, a_row, b, 0, K, c, c_row, first)
+    elif rows <= 8 and ROWS > 8:
+        tile[mode, kind, 8, 1](a, a_row, b, 0, K, c, c_row, first)
     else:
         tile[mode, kind, ROWS, 1](a, a_row, b, 0, K, c, c_row, first)
 
