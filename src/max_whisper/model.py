@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
 from contextlib import aclosing
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from numpy.typing import ArrayLike
@@ -47,7 +46,7 @@ class Whisper(WindowModel):
             uncertain or seems silent is encoded as a whole.
     """
 
-    @cached_property
+    @property
     def _transcriber(self) -> Transcriber:
         return Transcriber(self._engine, self.dims, self.tokenizer, self.alignment_heads, self.silence)
 
