@@ -58,15 +58,12 @@ ENVIRONMENTS: Mapping[str, Environment] = {
 }
 
 
-def _ours(precision: str) -> Engine:
-    return Engine(
-        f"max-whisper-{precision}",
-        f"max-whisper {precision}",
-        "max-whisper",
-        "MaxWhisper",
-        "ctranslate2",
-        {"precision": precision},
-    )
+def _ours(precision: str, batch: int = 0) -> Engine:
+    name, title = f"max-whisper-{precision}", f"max-whisper {precision}"
+    if batch:
+        name, title = f"{name}-batched", f"{title}, batched"
+    options = {"precision": precision, "batch": batch}
+    return Engine(name, title, "max-whisper", "MaxWhisper", "ctranslate2", options)
 
 
 def _faster(kind: str, title: str, batch: int = 0) -> Engine:
@@ -85,6 +82,7 @@ ENGINES: Sequence[Engine] = (
     _ours("float32"),
     _ours("bfloat16"),
     _ours("int8"),
+    _ours("int8", batch=8),
     Engine("openai-float32", "openai-whisper float32", "openai", "OpenAI", "openai"),
     _faster("float32", "faster-whisper float32"),
     _faster("int8", "faster-whisper int8"),

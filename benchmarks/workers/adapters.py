@@ -79,6 +79,15 @@ class StageClock:
         self.passes.append((len(batch.tokens), len(batch.outputs), windows, seconds))
         return found
 
+    def run(self, run: Any) -> Any:
+        start = time.perf_counter()
+        found = self._runtime.run(run)
+        steps = len(found.tokens)
+        seconds = (time.perf_counter() - start) / steps
+        windows = len(set(run.windows.tolist()))
+        self.passes += [(len(run.rows), len(run.rows), windows, seconds)] * steps
+        return found
+
 
 class MaxWhisper(Adapter):
     package = "max-whisper"
@@ -93,11 +102,14 @@ class MaxWhisper(Adapter):
         precision = self.options["precision"]
         self.clock = StageClock(load_runtime(checkpoint, precision=precision, threads=self.threads))
         vocabulary = Vocabulary(checkpoint.vocabulary, checkpoint.dims.num_languages)
-        self.whisper = Whisper(self.clock, vocabulary, alignment_heads=checkpoint.alignment_heads)
+        heads, silence = checkpoint.alignment_heads, self.clock.silence
+        self.whisper = Whisper(self.clock, vocabulary, alignment_heads=heads, silence=silence)
 
     def _settings(self) -> dict[str, Any]:
-        beam = {"beam_size": self.beam} if self.beam > 1 else {}
-        return {"language": "en", "temperature": 0.0, "condition_on_previous_text": False, **beam}
+        more = {"beam_size": self.beam} if self.beam > 1 else {}
+        if self.options["batch"]:
+            more["batch_size"] = self.options["batch"]
+        return {"language": "en", "temperature": 0.0, "condition_on_previous_text": False, **more}
 
     def transcribe(self, samples: Any, heard: Heard) -> str:
         text = ""

@@ -7,11 +7,11 @@ cache; several tiles of queries share each chunk. A query's result does not depe
 
 from std.memory.alloc import unsafe_alloc
 
-from .heads import BYTES, Head, has_scales, keys_in, score_kind, values_in, weight_kind
-from .pack import MOST, Scale, larger, pack_row
+from .heads import Head, has_scales, multiplied_here
+from .pack import MOST, larger, pack_row
 from .softmax import LOG2_E, Lanes, NONE, exact, power, raise_top, weigh
 from .team import Team, Work
-from .tile import F32, Floats, Ints, PANEL, ROWS, VNNI, WIDTH, Vec, ceildiv, floats, step, sweep, words
+from .tile import F32, Floats, Ints, PANEL, ROWS, WIDTH, Vec, ceildiv, floats, step, sweep, words
 
 comptime QUERIES = 4 * ROWS  # queries that go through a head's chunks together, at most
 # Positions of a chunk. An int32 holds the sum of as many products of two numbers up to MOST, and no more.
@@ -37,20 +37,20 @@ struct Scratch(ImplicitlyCopyable, Movable):
     var scores: Floats
     var products: Floats
     var sums: Floats
-    var scales: Pointer[Scale, MutUntrackedOrigin]
+    var scales: Floats
     var tops: Floats
     var before: Floats
     var totals: Floats
 
     def __init__(out self, D: Int):
-        self.scores = unsafe_alloc[F32](ROWS * CHUNK + ROWS * D + 2 * QUERIES * D + 5 * QUERIES, alignment=64)
+        self.scores = unsafe_alloc[F32](ROWS * CHUNK + ROWS * D + 2 * QUERIES * D + 4 * QUERIES, alignment=64)
         self.products = self.scores.unsafe_offset(ROWS * CHUNK)
         self.queries = words(self.products.unsafe_offset(ROWS * D))
         self.sums = floats(self.queries).unsafe_offset(QUERIES * D)
         self.tops = self.sums.unsafe_offset(QUERIES * D)
         self.totals = self.tops.unsafe_offset(QUERIES)
         self.before = self.totals.unsafe_offset(QUERIES)
-        self.scales = self.before.unsafe_offset(QUERIES).unsafe_bitcast[Scale]()
+        self.scales = self.before.unsafe_offset(ROWS)
 
     def rescale(self, query: Int, D: Int, kept: F32):
         """Scales down what a query has summed so far."""
@@ -66,24 +66,24 @@ def pack_queries[
     mode: StaticString
 ](scratch: Scratch, queries: Floats, query_row: Int, rows: Int, D: Int, scale: F32):
     """Up to QUERIES queries, `query_row` apart and multiplied by `scale`, as words in whole tiles."""
-    comptime kind = score_kind[mode]()
+    comptime kind = multiplied_here[mode]()
     var length = D // step[kind]()
     for r in range(ceildiv(rows, ROWS) * ROWS):
         for d in range(0, D, WIDTH):
             var x = queries.unsafe_load[width=WIDTH](min(r, rows - 1) * query_row + d)
             scratch.products.unsafe_store(d, x * Vec(scale))
-        scratch.scales[unsafe_offset=r] = pack_row[keys_in[mode](), kind](
+        scratch.scales[unsafe_offset=r] = pack_row[mode, kind](
             scratch.queries.unsafe_offset(r * length), scratch.products, D
-        )
+        ).step
 
 
 @always_inline
 def score[mode: StaticString](scratch: Scratch, head: Head[mode], r: Int, rows: Int, first: Int, count: Int):
     """The scores of a tile of packed queries from the r-th on, and `count` positions from `first` on."""
-    comptime kind = score_kind[mode]()
-    var K = head.D // step[keys_in[mode]()]()
+    comptime kind = multiplied_here[mode]()
+    var K = head.D // step[mode]()
     var length = head.D // step[kind]()
-    sweep[keys_in[mode](), kind](
+    sweep[mode, kind](
         rows,
         scratch.queries.unsafe_offset(r * length),
         length,
@@ -117,8 +117,8 @@ def attend[
     for i in range(0, rows * D, WIDTH):
         scratch.sums.unsafe_store(i, Vec(0))
     for r in range(rows):
-        comptime if not exact[weight_kind[mode]()]():
-            scratch.scales[unsafe_offset=r].step *= LOG2_E
+        comptime if not exact[multiplied_here[mode]()]():
+            scratch.scales[unsafe_offset=r] *= LOG2_E
         scratch.tops[unsafe_offset=r] = NONE
         scratch.totals[unsafe_offset=r] = 0
     for first in range(0, head.padded(), CHUNK):
@@ -142,27 +142,26 @@ def attend_chunk[
 
     `factor` is what the products of integers stand for.
     """
-    comptime kind = weight_kind[mode]()
-    comptime S = step[values_in[mode]()]()
+    comptime kind = multiplied_here[mode]()
+    comptime S = step[mode]()
     var D = head.D
     score[mode](scratch, head, r, rows, first, count)
     # The highest scores of all rows before the weights of any: rows do not wait for one another.
     for i in range(rows):
-        scratch.before[unsafe_offset=i] = raise_top[score_kind[mode]()](
+        scratch.before[unsafe_offset=i] = raise_top[has_scales[mode]()](
             scratch.scores.unsafe_offset(i * CHUNK),
             min(head.positions - first, count),
             count,
             scratch.scales[unsafe_offset=r + i],
             head.key_scales().unsafe_offset(first),
-            head.key_sums().unsafe_offset(first),
             scratch.tops[unsafe_offset=r + i],
         )
     for i in range(rows):
         var top = scratch.tops[unsafe_offset=r + i]
-        var sum = weigh[values_in[mode](), kind](
+        var sum = weigh[mode, kind](
             scratch.scores.unsafe_offset(i * CHUNK),
             count,
-            scratch.scales[unsafe_offset=r + i].step,
+            scratch.scales[unsafe_offset=r + i],
             top,
             head.value_scales().unsafe_offset(first),
             1 / factor if factor > 0 else F32(0),
@@ -171,7 +170,7 @@ def attend_chunk[
         if top != before:
             scratch.rescale(r + i, D, power[kind](Lanes(before - top))[0])
         scratch.totals[unsafe_offset=r + i] += sum
-    sweep[values_in[mode](), kind](
+    sweep[mode, kind](
         rows,
         words(scratch.scores),
         CHUNK,
@@ -240,14 +239,6 @@ struct HeadTasks[mode: StaticString](Work):
         scratch.free()
 
 
-@always_inline
-def encoder_mode[mode: StaticString]() -> StaticString:
-    """How heads are kept in the encoder, which packs them and multiplies them much."""
-    comptime if mode == "int8":
-        return BYTES if VNNI else "int16"
-    return weight_kind[mode]()
-
-
 def encoder_attention[
     mode: StaticString
 ](result: Floats, qkv: Floats, positions: Int, heads: Int, D: Int, team: Team):
@@ -264,5 +255,5 @@ def encoder_attention[
     # A head is packed by each task that shares it, so share it among as few as keep all busy.
     var shares = ceildiv(4 * team.threads, heads)
     team.do(
-        HeadTasks[encoder_mode[mode]()](result, qkv, positions, heads, D, shares), heads * shares
+        HeadTasks[multiplied_here[mode]()](result, qkv, positions, heads, D, shares), heads * shares
     )

@@ -164,7 +164,7 @@ def alignment[
                 var target = result.unsafe_offset((n + r) * positions + first)
                 for p in range(min(CHUNK, head.positions - first)):
                     comptime if has_scales[mode]():
-                        var scale = scratch.scales[unsafe_offset=r].step * head.key_scales()[unsafe_offset=first + p]
+                        var scale = scratch.scales[unsafe_offset=r] * head.key_scales()[unsafe_offset=first + p]
                         target[unsafe_offset=p] = words(row)[unsafe_offset=p].cast[DType.float32]() * scale
                     else:
                         target[unsafe_offset=p] = row[unsafe_offset=p]

@@ -13,39 +13,16 @@ from .pack import MOST, bfloat16_pair, most, pack_row, round_pairs
 from .tile import F32, Floats, Ints, PANEL, WIDTH, Vec, Words, ceildiv, floats, multiplied, step, words
 
 
-# How a head is kept, beside the modes of `tile`: int8 keys that bytes of queries are multiplied by,
-# and int16 values. The quantised encoder has this where the processor multiplies bytes.
-comptime BYTES: StaticString = "int8x16"
-
-
 @always_inline
-def keys_in[mode: StaticString]() -> StaticString:
-    """What keys are stored in."""
-    return "int8" if mode == BYTES else mode
-
-
-@always_inline
-def values_in[mode: StaticString]() -> StaticString:
-    """What values are stored in."""
-    return "int16" if mode == BYTES else mode
-
-
-@always_inline
-def score_kind[mode: StaticString]() -> StaticString:
-    """In what queries and keys are multiplied."""
-    return "int8" if mode == BYTES else weight_kind[mode]()
-
-
-@always_inline
-def weight_kind[mode: StaticString]() -> StaticString:
-    """In what weights and values are multiplied: integers always in 16 bits."""
+def multiplied_here[mode: StaticString]() -> StaticString:
+    """In what keys and values stored as `mode` are multiplied: integers always in 16 bits."""
     return "int16" if has_scales[mode]() else multiplied[mode]()
 
 
 @always_inline
 def has_scales[mode: StaticString]() -> Bool:
     """Whether positions have scales."""
-    return mode == "int8" or mode == "int16" or mode == BYTES
+    return mode == "int8" or mode == "int16"
 
 
 @always_inline
@@ -60,8 +37,7 @@ struct Head[mode: StaticString](ImplicitlyCopyable, Movable):
 
     Fields:
         packed: Keys as panels (positions / 32, D / step, 32), then values as (D / 32, positions /
-            step, 32), then, for integers, the keys' and the values' scales, and for BYTES the
-            keys' sums.
+            step, 32), then, for integers, the keys' and the values' scales.
         positions: How many positions there are.
         D: Head size, a multiple of PANEL.
     """
@@ -75,73 +51,57 @@ struct Head[mode: StaticString](ImplicitlyCopyable, Movable):
 
     def words(self) -> Int:
         """How many words all of it takes."""
-        comptime PER_POSITION = (3 if Self.mode == BYTES else 2) if has_scales[Self.mode]() else 0
-        return self.key_words() + self.value_words() + PER_POSITION * self.padded()
+        return 2 * self.half() + (2 * self.padded() if has_scales[Self.mode]() else 0)
 
-    def key_words(self) -> Int:
-        return self.padded() * self.D // step[keys_in[Self.mode]()]()
-
-    def value_words(self) -> Int:
-        return self.padded() * self.D // step[values_in[Self.mode]()]()
+    def half(self) -> Int:
+        """How many words the keys take, or the values."""
+        return self.padded() * self.D // step[Self.mode]()
 
     def values(self) -> Ints:
-        return self.packed.unsafe_offset(self.key_words())
+        return self.packed.unsafe_offset(self.half())
 
     def key_scales(self) -> Floats:
-        return floats(self.values().unsafe_offset(self.value_words()))
+        return floats(self.values().unsafe_offset(self.half()))
 
     def value_scales(self) -> Floats:
         return self.key_scales().unsafe_offset(self.padded())
 
-    def key_sums(self) -> Ints:
-        return words(self.value_scales().unsafe_offset(self.padded()))
-
     def pack(self, keys: Floats, values: Floats, row: Int, scale: F32):
         """Packs keys (positions, D), multiplied by `scale`, and values, both with rows `row` apart."""
-        comptime S = step[keys_in[Self.mode]()]()
+        comptime S = step[Self.mode]()
         var scaled = unsafe_alloc[F32](2 * self.D, alignment=64)
         var column = words(scaled).unsafe_offset(self.D)
         for p in range(self.padded()):
             var inside = p < self.positions
             for d in range(0, self.D, WIDTH):
                 scaled.unsafe_store(d, keys.unsafe_load[width=WIDTH](p * row + d) * Vec(scale) if inside else Vec(0))
-            var key_scale = stored[keys_in[Self.mode]()](column, scaled, self.D)
+            var key_scale = stored[Self.mode](column, scaled, self.D)
             comptime if has_scales[Self.mode]():
                 self.key_scales()[unsafe_offset=p] = key_scale
-            comptime if Self.mode == BYTES:
-                self.key_sums()[unsafe_offset=p] = sum_of_bytes(column, self.D)
             var target = self.packed.unsafe_offset((p // PANEL) * PANEL * self.D // S + p % PANEL)
             for k in range(self.D // S):
                 target[unsafe_offset=k * PANEL] = column[unsafe_offset=k]
         scaled.unsafe_free()
-        self._pack_values[values_in[Self.mode]()](values, row)
+        self._pack_values(values, row)
 
-    def _pack_values[kept: StaticString](self, values: Floats, row: Int):
-        comptime S = step[kept]()
+    def _pack_values(self, values: Floats, row: Int):
+        comptime S = step[Self.mode]()
         var target = self.values()
         var inverse = Array[F32, S](fill=F32(1))
         for k in range(self.padded() // S):
-            comptime if has_scales[kept]():
+            comptime if has_scales[Self.mode]():
                 comptime for i in range(S):
                     var p = k * S + i
                     var top = most(values.unsafe_offset(p * row), self.D) if p < self.positions else F32(0)
-                    self.value_scales()[unsafe_offset=p] = top / largest[kept]()
-                    inverse[i] = largest[kept]() / top if top > 0 else F32(0)
+                    self.value_scales()[unsafe_offset=p] = top / largest[Self.mode]()
+                    inverse[i] = largest[Self.mode]() / top if top > 0 else F32(0)
             for d in range(0, self.D, WIDTH):
                 var neighbours = Array[Vec, S](fill=Vec(0))
                 comptime for i in range(S):
                     if k * S + i < self.positions:
                         neighbours[i] = values.unsafe_load[width=WIDTH]((k * S + i) * row + d) * Vec(inverse[i])
                 var place = ((d // PANEL) * (self.padded() // S) + k) * PANEL + d % PANEL
-                target.unsafe_store(place, joined_neighbours[kept](neighbours))
-
-
-@always_inline
-def sum_of_bytes(column: Ints, D: Int) -> Int32:
-    var sum = Words(0)
-    for d in range(0, D, WIDTH):
-        sum += column.unsafe_bitcast[Int8]().unsafe_load[width=WIDTH](d).cast[DType.int32]()
-    return sum.reduce_add()
+                target.unsafe_store(place, joined_neighbours[Self.mode](neighbours))
 
 
 @always_inline

@@ -3,10 +3,9 @@
 from std.memory.alloc import unsafe_alloc
 
 from .heads import packed_positions
-from .pack import Scale
 from .softmax import NONE, raise_top, weigh
 from .team import Team, Work
-from .tile import F32, Floats, Ints, Vec, WIDTH, words
+from .tile import F32, Floats, Ints, Vec, WIDTH
 
 
 @fieldwise_init
@@ -117,7 +116,7 @@ def attend_past(
         scores[unsafe_offset=p] = sum.reduce_add()
     var top = NONE
     var padded = packed_positions(past)
-    _ = raise_top["float32"](scores, past, padded, Scale(1, 0), scores, words(scores), top)
+    _ = raise_top[False](scores, past, padded, 1, scores, top)
     var total = weigh["float32", "float32"](scores, padded, 1, top, scores, 1)
     for d in range(0, D, WIDTH):
         var sum = Vec(0)

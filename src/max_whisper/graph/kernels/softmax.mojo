@@ -9,8 +9,8 @@ from std.math import exp, iota
 from std.memory import bitcast
 from std.sys.intrinsics import llvm_intrinsic
 
-from .pack import Scale, larger, pack_row, quantise_pairs
-from .tile import F32, Floats, Ints, WIDTH, step, words
+from .pack import larger, pack_row, quantise_pairs
+from .tile import F32, Floats, WIDTH, step, words
 
 comptime LANES = 2 * WIDTH  # two vectors on the way at once hide each other's latency
 comptime Lanes = SIMD[DType.float32, LANES]
@@ -43,12 +43,12 @@ def largest_of(x: Lanes) -> F32:
 
 
 def raise_top[
-    kind: StaticString
-](row: Floats, valid: Int, padded: Int, scale: Scale, key_scales: Floats, key_sums: Ints, mut top: F32) -> F32:
+    integer: Bool
+](row: Floats, valid: Int, padded: Int, scale: F32, key_scales: Floats, mut top: F32) -> F32:
     """Takes a chunk of a row's scores, and their highest, into account.
 
     Parameters:
-        kind: What queries and keys are multiplied in.
+        integer: Whether scores are sums of integers.
 
     Args:
         row: `padded` scores, as sums; then scores but for `scale`, NONE from `valid` on.
@@ -57,7 +57,6 @@ def raise_top[
         scale: The query's: makes scores of the sums, in integers together with the keys' scales;
             times log2(e) unless weights are `exact`.
         key_scales: Of integers, a scale for each position.
-        key_sums: What the keys' bytes add up to, where bytes are multiplied.
         top: The highest score so far; NONE at first.
 
     Returns:
@@ -66,18 +65,15 @@ def raise_top[
     var highest = Lanes(NONE)
     for p in range(0, padded, LANES):
         var x = row.unsafe_load[width=LANES](p)
-        comptime if kind == "int8" or kind == "int16":
-            var sums = words(row).unsafe_load[width=LANES](p)
-            comptime if kind == "int8":
-                sums -= key_sums.unsafe_load[width=LANES](p) * SIMD[DType.int32, LANES](scale.zero)
-            x = sums.cast[DType.float32]() * key_scales.unsafe_load[width=LANES](p)
+        comptime if integer:
+            x = words(row).unsafe_load[width=LANES](p).cast[DType.float32]() * key_scales.unsafe_load[width=LANES](p)
             row.unsafe_store(p, x)
         if p + LANES > valid:
             x = (iota[DType.int32, LANES]() + Int32(p)).lt(Int32(valid)).select(x, Lanes(NONE))
             row.unsafe_store(p, x)
         highest = larger(highest, x)
     var before = top
-    top = max(top, largest_of(highest) * scale.step)
+    top = max(top, largest_of(highest) * scale)
     return before
 
 
@@ -93,7 +89,7 @@ def weigh[
     Args:
         row: Scores as `raise_top` leaves them; then `padded` weights.
         padded: Whole panels of positions.
-        scale: The step of the one that `raise_top` has.
+        scale: As for `raise_top`.
         top: The highest score so far.
         value_scales: Of integers, a scale for each position's value, which the weight is
             multiplied by.
