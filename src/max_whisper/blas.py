@@ -1,8 +1,7 @@
 """numpy's products of matrices on one thread.
 
 OpenBLAS divides a product among threads of its own, which stay awake for some milliseconds after it:
-on the very cores that the kernels' threads want next. A window of the encoder took up to twice as
-long behind a spectrogram.
+on the very cores that the kernels' threads want next, for the window whose spectrogram it was.
 """
 
 from __future__ import annotations

@@ -269,7 +269,7 @@ class Runtime(Protocol):
         """Keeps given encoder output (n_audio_ctx, n_audio_state) as ``window``."""
 
     def features(self, window: int) -> NDArray[np.float32]:
-        """The encoder output (n_audio_ctx, n_audio_state) of a kept window."""
+        """The encoder output (positions, n_audio_state) of a kept window."""
 
     def forward(self, batch: Batch) -> Candidates:
         """One pass of the decoder."""

@@ -70,14 +70,19 @@ class Companion:
         """
         for family in runnable_families():
             if entry := self.entries.get(family_key(spec, family.name)):
-                try:
-                    content = zlib.decompress((self.folder / entry.file).read_bytes())
-                except (OSError, zlib.error):
-                    content = b""
-                if entry.family == family.name and entry.sha256 == hashlib.sha256(content).hexdigest():
+                content = self._read(entry)
+                if content is not None and entry.family == family.name:
                     return content
                 _warn(f"{self.folder / entry.file} is damaged")
         return None
+
+    def _read(self, entry: Entry) -> bytes | None:
+        """An artifact as it was compiled; None if it is damaged."""
+        try:
+            content = zlib.decompress((self.folder / entry.file).read_bytes())
+        except (OSError, zlib.error):
+            return None
+        return content if hashlib.sha256(content).hexdigest() == entry.sha256 else None
 
 
 def find_artifact(spec: GraphSpec, sources: str) -> bytes | None:

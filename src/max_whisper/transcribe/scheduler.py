@@ -313,7 +313,7 @@ class Scheduler:
                 self._sources,
                 [request.plan for request, count in zip(requests, counts) for _ in range(count)],
                 np.concatenate([request.seeds[:, :steps] for request in requests]),
-                requests[0].eot,
+                requests[0].eot,  # a model has one
             )
         )
         ends = np.cumsum(counts).tolist()

@@ -12,7 +12,6 @@ from std.memory.alloc import unsafe_alloc
 from .pack import Scale, pack_row, row_words
 from .team import Team, Work
 from .tile import (
-    F32,
     Floats,
     Ints,
     PANEL,

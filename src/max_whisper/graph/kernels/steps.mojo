@@ -5,7 +5,6 @@ of the graph gives, bit for bit. Between two steps nothing leaves the kernel: ne
 nor the caller's overhead is paid for a token.
 """
 
-from std.memory import bitcast
 from std.memory.alloc import unsafe_alloc
 
 from .candidates import (
@@ -25,7 +24,7 @@ from .linear import Layer, linear
 from .past import self_attention
 from .pointwise import embed, layer_norm
 from .team import Team
-from .tile import F32, Floats, Ints, PANEL, WIDTH, Vec, ceildiv
+from .tile import F32, Floats, Ints, PANEL, ceildiv
 
 comptime NEVER_BEGINS = Int32(1 << 30)  # where a vocabulary's timestamps begin if they are ordinary tokens
 comptime Addresses = Pointer[Int64, MutUntrackedOrigin]

@@ -1,0 +1,273 @@
+"""The ops that the decoder alone has, and the one that starts a team of threads."""
+
+from .candidates import candidates
+from .cross import AlignmentTasks, cross_attention
+from .past import self_attention
+from .pointwise import embed
+from .steps import Caches, Decoder, steps
+from .team import start_team
+from .tensors import f32, i32, reached, untracked
+
+import extensibility
+from extensibility import InputTensor, OutputTensor
+from extensibility import _MutableInputTensor as MutableInputTensor
+from max.gpu.host import DeviceContext
+
+
+@extensibility.register("whisper_cross_attention")
+struct CrossAttention:
+    """Each query attends to its window in the cache (windows, layers, heads, floats of a head)."""
+
+    @staticmethod
+    def execute[
+        target: StaticString, mode: StaticString, layer: Int, heads: Int
+    ](
+        result: OutputTensor[dtype=f32, rank=2, ...],
+        cache: MutableInputTensor[dtype=i32, rank=4, ...],
+        queries: InputTensor[dtype=f32, rank=2, ...],
+        windows: InputTensor[dtype=i32, rank=1, ...],
+        team: InputTensor[dtype=DType.int64, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var layer_size = heads * Int(cache.dim_size(3))
+        cross_attention[mode](
+            untracked(result.unsafe_ptr()),
+            untracked(queries.unsafe_ptr()),
+            untracked(windows.unsafe_ptr()),
+            untracked(cache.unsafe_ptr()).unsafe_offset(layer * layer_size),
+            Int(cache.dim_size(1)) * layer_size,
+            Int(cache.dim_size(3)),
+            Int(result.dim_size(0)),
+            heads,
+            Int(result.dim_size(1)) // heads,
+            reached(team),
+        )
+
+
+@extensibility.register("whisper_self_attention")
+struct SelfAttention:
+    """Writes N tokens to the cache (layers, 2, rows, context, state) and attends to their past."""
+
+    @staticmethod
+    def execute[
+        target: StaticString, layer: Int, heads: Int
+    ](
+        result: OutputTensor[dtype=f32, rank=2, ...],
+        cache: MutableInputTensor[dtype=f32, rank=5, ...],
+        qkv: InputTensor[dtype=f32, rank=2, ...],
+        rows: InputTensor[dtype=i32, rank=1, ...],
+        positions: InputTensor[dtype=i32, rank=1, ...],
+        sources: InputTensor[dtype=i32, rank=2, ...],
+        team: InputTensor[dtype=DType.int64, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var state = Int(result.dim_size(1))
+        var cache_rows = Int(cache.dim_size(2))
+        var context = Int(cache.dim_size(3))
+        self_attention(
+            untracked(result.unsafe_ptr()),
+            untracked(qkv.unsafe_ptr()),
+            untracked(rows.unsafe_ptr()),
+            untracked(positions.unsafe_ptr()),
+            untracked(sources.unsafe_ptr()),
+            untracked(cache.unsafe_ptr()).unsafe_offset(layer * 2 * cache_rows * context * state),
+            cache_rows,
+            context,
+            Int(result.dim_size(0)),
+            heads,
+            state // heads,
+            reached(team),
+        )
+
+
+@extensibility.register("whisper_embed")
+struct Embed:
+    """Token embedding (packed as the output head is) plus position embedding."""
+
+    @staticmethod
+    def execute[
+        target: StaticString, mode: StaticString
+    ](
+        result: OutputTensor[dtype=f32, rank=2, ...],
+        tokens: InputTensor[dtype=i32, rank=1, ...],
+        positions: InputTensor[dtype=i32, rank=1, ...],
+        table: InputTensor[dtype=i32, rank=3, ...],
+        epilogue: InputTensor[dtype=f32, rank=2, ...],
+        positional: InputTensor[dtype=f32, rank=2, ...],
+        ctx: DeviceContext,
+    ) raises:
+        embed[mode](
+            untracked(result.unsafe_ptr()),
+            untracked(tokens.unsafe_ptr()),
+            untracked(positions.unsafe_ptr()),
+            untracked(table.unsafe_ptr()),
+            untracked(epilogue.unsafe_ptr()),
+            untracked(positional.unsafe_ptr()),
+            Int(result.dim_size(0)),
+            Int(result.dim_size(1)),
+            Int(epilogue.dim_size(1)),
+        )
+
+
+@extensibility.register("whisper_gather_rows")
+struct GatherRows:
+    """result[i] = x[indices[i]]."""
+
+    @staticmethod
+    def execute[
+        target: StaticString
+    ](
+        result: OutputTensor[dtype=f32, rank=2, ...],
+        x: InputTensor[dtype=f32, rank=2, ...],
+        indices: InputTensor[dtype=i32, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var K = Int(x.dim_size(1))
+        var target_ptr = untracked(result.unsafe_ptr())
+        var source = untracked(x.unsafe_ptr())
+        for i in range(Int(result.dim_size(0))):
+            var row = Int(untracked(indices.unsafe_ptr())[unsafe_offset=i])
+            for k in range(K):
+                target_ptr[unsafe_offset=i * K + k] = source[unsafe_offset=row * K + k]
+
+
+@extensibility.register("whisper_candidates")
+struct Candidates:
+    """The best tokens of each row under its constraint; see candidates.mojo."""
+
+    @staticmethod
+    def execute[
+        target: StaticString
+    ](
+        tokens: OutputTensor[dtype=i32, rank=2, ...],
+        logprobs: OutputTensor[dtype=f32, rank=2, ...],
+        watched: OutputTensor[dtype=f32, rank=1, ...],
+        logits: InputTensor[dtype=f32, rank=2, ...],
+        limits: InputTensor[dtype=i32, rank=2, ...],
+        forbidden: InputTensor[dtype=i32, rank=2, ...],
+        repeated: InputTensor[dtype=i32, rank=2, ...],
+        numbers: InputTensor[dtype=f32, rank=2, ...],
+        team: InputTensor[dtype=DType.int64, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        candidates(
+            untracked(tokens.unsafe_ptr()),
+            untracked(logprobs.unsafe_ptr()),
+            untracked(watched.unsafe_ptr()),
+            untracked(logits.unsafe_ptr()),
+            untracked(limits.unsafe_ptr()),
+            untracked(forbidden.unsafe_ptr()),
+            untracked(repeated.unsafe_ptr()),
+            untracked(numbers.unsafe_ptr()),
+            Int(logits.dim_size(0)),
+            Int(logits.dim_size(1)),
+            Int(tokens.dim_size(1)),
+            Int(forbidden.dim_size(1)),
+            Int(repeated.dim_size(1)),
+            reached(team),
+        )
+
+
+@extensibility.register("whisper_steps")
+struct Steps:
+    """Several steps of the whole decoder; see steps.mojo."""
+
+    @staticmethod
+    def execute[
+        target: StaticString, mode: StaticString, attention: StaticString, heads: Int, vocabulary: Int
+    ](
+        tokens: OutputTensor[dtype=i32, rank=2, ...],
+        logprobs: OutputTensor[dtype=f32, rank=2, ...],
+        queries: OutputTensor[dtype=f32, rank=4, ...],
+        taken: OutputTensor[dtype=i32, rank=1, ...],
+        cache: MutableInputTensor[dtype=f32, rank=5, ...],
+        cross: MutableInputTensor[dtype=i32, rank=4, ...],
+        weights: InputTensor[dtype=DType.int64, rank=1, ...],
+        starts: InputTensor[dtype=i32, rank=2, ...],
+        sources: InputTensor[dtype=i32, rank=2, ...],
+        forbidden: InputTensor[dtype=i32, rank=2, ...],
+        numbers: InputTensor[dtype=f32, rank=2, ...],
+        seeds: InputTensor[dtype=i32, rank=3, ...],
+        team: InputTensor[dtype=DType.int64, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var context = Int(cache.dim_size(3))
+        untracked(taken.unsafe_ptr())[] = Int32(
+            steps[mode, attention](
+                untracked(tokens.unsafe_ptr()),
+                untracked(logprobs.unsafe_ptr()),
+                untracked(queries.unsafe_ptr()),
+                Decoder(
+                    untracked(weights.unsafe_ptr()),
+                    Int(cache.dim_size(0)),
+                    Int(cache.dim_size(4)),
+                    heads,
+                    context,
+                    vocabulary,
+                ),
+                Caches(
+                    untracked(cache.unsafe_ptr()),
+                    Int(cache.dim_size(2)),
+                    untracked(sources.unsafe_ptr()),
+                    untracked(cross.unsafe_ptr()),
+                    Int(cross.dim_size(3)),
+                ),
+                untracked(starts.unsafe_ptr()),
+                Int(starts.dim_size(0)),
+                untracked(forbidden.unsafe_ptr()),
+                Int(forbidden.dim_size(1)),
+                untracked(numbers.unsafe_ptr()),
+                untracked(seeds.unsafe_ptr()),
+                Int(tokens.dim_size(0)),
+                reached(team),
+            )
+        )
+
+
+@extensibility.register("whisper_alignment")
+struct Alignment:
+    """Cross-attention scores before the softmax: (heads, N, positions).
+
+    `heads` lists (layer, head) pairs; queries are (layers, N, state).
+    """
+
+    @staticmethod
+    def execute[
+        target: StaticString, mode: StaticString, positions: Int, head_count: Int
+    ](
+        result: OutputTensor[dtype=f32, rank=3, ...],
+        cache: MutableInputTensor[dtype=i32, rank=4, ...],
+        queries: InputTensor[dtype=f32, rank=3, ...],
+        heads: InputTensor[dtype=i32, rank=2, ...],
+        window: InputTensor[dtype=i32, rank=1, ...],
+        team: InputTensor[dtype=DType.int64, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var layers = Int(cache.dim_size(1)) * head_count * Int(cache.dim_size(3))
+        var tasks = AlignmentTasks[mode](
+            untracked(result.unsafe_ptr()),
+            untracked(queries.unsafe_ptr()),
+            untracked(cache.unsafe_ptr()).unsafe_offset(Int(untracked(window.unsafe_ptr())[]) * layers),
+            Int(cache.dim_size(3)),
+            untracked(heads.unsafe_ptr()),
+            Int(queries.dim_size(1)),
+            positions,
+            head_count,
+            Int(queries.dim_size(2)) // head_count,
+        )
+        reached(team).do(tasks, Int(heads.dim_size(0)))
+
+
+@extensibility.register("whisper_team")
+struct StartTeam:
+    """Starts a team of so many threads, which lives as long as the process; gives its address."""
+
+    @staticmethod
+    def execute[
+        target: StaticString
+    ](
+        address: OutputTensor[dtype=DType.int64, rank=1, ...],
+        threads: InputTensor[dtype=DType.int64, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        untracked(address.unsafe_ptr())[] = Int64(start_team(Int(threads.unsafe_ptr()[])))
