@@ -250,7 +250,8 @@ def _furthest(precision: str, measured: Sequence[Measured], limits: dict[str, fl
         for each in measured
         if each.what != "attention" and each.share(limits) < WANTED[each.limit]
     ]
-    text = f"{precision}: furthest from its limit is {worst.what} of {worst.model}, at {100 * worst.share(limits):.0f} %."
+    share = f"{100 * worst.share(limits):.0f} %"
+    text = f"{precision}: furthest from its limit is {worst.what} of {worst.model}, at {share}."
     wanted = f"{100 * WANTED[precision]:.0f} % of the peak (reading: {100 * WANTED['memory']:.0f} %)"
     return f"{text} Below {wanted}: {', '.join(below) or 'no linear layer'}."
 
@@ -298,13 +299,11 @@ def measure(options: argparse.Namespace) -> tuple[list[Measured], dict[str, floa
 def write(measured: Sequence[Measured], limits: dict[str, float], options: argparse.Namespace) -> None:
     """Writes and prints the results."""
     cores, today = len(os.sched_getaffinity(0)), datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    about = [
-        f"{processor()}, {cores} cores, {options.threads} threads; {today}; best of {options.rounds} rounds. "
-        "Method: docs/benchmarks.md."
-    ]
-    text = report(measured, limits, about)
+    machine = f"{processor()}, {cores} cores, {options.threads} threads"
+    about = f"{machine}; {today}; best of {options.rounds} rounds. Method: docs/benchmarks.md."
+    text = report(measured, limits, [about])
     rows = [{**asdict(each), "share": each.share(limits)} for each in measured]
-    results = {"about": about[0], "limits": limits, "kernels": rows}
+    results = {"about": about, "limits": limits, "kernels": rows}
     options.output.mkdir(parents=True, exist_ok=True)
     base = options.output / options.name
     base.with_name(f"{base.name}.json").write_text(json.dumps(results, indent=1) + "\n")
