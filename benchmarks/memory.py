@@ -89,7 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = report(rows, about)
     options.output.mkdir(parents=True, exist_ok=True)
     base = options.output / options.name
-    base.with_name(f"{base.name}.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
+    base.with_name(f"{base.name}.json").write_text(
+        json.dumps({"about": about, "rows": rows}, indent=1) + "\n"
+    )
     base.with_name(f"{base.name}.md").write_text(text)
     print(text)
     return 0

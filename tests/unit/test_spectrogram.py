@@ -25,7 +25,7 @@ def pieces(size):
 
 
 def open_files():
-    return set(os.listdir("/proc/self/fd"))
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
 
 
 @pytest.mark.parametrize("size", [1, 160, 4096, BLOCK * HOP_LENGTH, 10**6])
@@ -40,7 +40,18 @@ def test_pieces_of_any_length_make_the_same(size):
 def test_any_part_is_the_part_of_the_whole(kept):
     mel = LogMel(pieces(5000), 80, audio.N_SAMPLES, kept)
     assert mel.shape == WHOLE.shape
-    ends = (0, 1, BLOCK - 1, BLOCK, 2 * BLOCK + 5, 3 * BLOCK, 3 * BLOCK + 4, 3 * BLOCK + 5, 5000, WHOLE.shape[1])
+    ends = (
+        0,
+        1,
+        BLOCK - 1,
+        BLOCK,
+        2 * BLOCK + 5,
+        3 * BLOCK,
+        3 * BLOCK + 4,
+        3 * BLOCK + 5,
+        5000,
+        WHOLE.shape[1],
+    )
     for start in ends:
         for stop in ends:
             part = mel[:, start:stop]
