@@ -47,7 +47,7 @@ WANTED = {"float32": 0.70, "bfloat16": 0.65, "int8": 0.70, "memory": 0.70}
 POSITIONS = 1500
 VOCABULARY = 51865
 SWEPT = 1 << 28  # bytes of weights that are read in turn: more than the caches keep
-PATIENCE = 0.6  # seconds of calls in a round
+PATIENCE = 0.3  # seconds of calls in a round
 
 CPU_REF = DeviceRef.CPU()
 
@@ -266,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--models", nargs="+", default=list(SIZES), choices=list(SIZES))
     add("--precisions", nargs="+", default=list(PRECISIONS), choices=list(PRECISIONS))
     add("--threads", type=int, default=2)
-    add("--rounds", type=int, default=3, help="turns over all products; the best counts")
+    add("--rounds", type=int, default=10, help="turns over all products; the best counts")
     add("--output", type=Path, default=RESULTS, help="folder of the results")
     add("--name", default=f"{datetime.now(timezone.utc):%Y-%m-%d}-kernels", help="name of the results")
     options = parser.parse_args(arguments)
