@@ -37,6 +37,11 @@ _FREE = Constraint()
 _TINY = float(np.finfo(np.float32).tiny)
 
 
+#: Sentences that are said twice in half a minute compress a little better than text may by the usual
+#: threshold. Loops of the model compress by far more than this many times as much.
+TWICE = 1.5
+
+
 @dataclass(frozen=True)
 class Fallback:
     """When a window's result is given up for a try at the next temperature.
@@ -48,33 +53,38 @@ class Fallback:
             window is silent.
         no_speech_threshold: A window whose no-speech probability is above this, and whose
             average log-probability is below the other threshold, is silent.
-        keep_likeliest: Where every result was given up, whether the likeliest one is kept, of those
-            that do not repeat themselves if there are any; otherwise the last one is.
+        keep_sure: Where every result was given up, whether one is kept that is likely and repeats
+            itself no more than speech may (:data:`TWICE`); otherwise the last one is kept.
     """
 
     temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     compression_ratio_threshold: float | None = 2.4
     logprob_threshold: float | None = -1.0
     no_speech_threshold: float | None = 0.6
-    keep_likeliest: bool = False
+    keep_sure: bool = False
 
     def rejects(self, result: DecodingResult) -> bool:
         """Whether the next temperature should be tried."""
         repetitive = self._repetitive(result)
-        uncertain = self.logprob_threshold is not None and result.avg_logprob < self.logprob_threshold
+        uncertain = self._uncertain(result)
         silent = self.no_speech_threshold is not None and result.no_speech_prob > self.no_speech_threshold
         return (repetitive or uncertain) and not (silent and uncertain)
 
     def kept(self, rejected: Sequence[DecodingResult]) -> DecodingResult:
         """Which of the results is kept, of which every one was given up."""
-        if not self.keep_likeliest:
-            return rejected[-1]
-        plain = [result for result in rejected if not self._repetitive(result)]
-        return max(plain or rejected, key=lambda result: result.avg_logprob)
+        sure = [
+            result
+            for result in rejected
+            if self.keep_sure and not (self._uncertain(result) or self._repetitive(result, TWICE))
+        ]
+        return min(sure, key=lambda result: result.compression_ratio) if sure else rejected[-1]
 
-    def _repetitive(self, result: DecodingResult) -> bool:
+    def _repetitive(self, result: DecodingResult, factor: float = 1.0) -> bool:
         threshold = self.compression_ratio_threshold
-        return threshold is not None and result.compression_ratio > threshold
+        return threshold is not None and result.compression_ratio > factor * threshold
+
+    def _uncertain(self, result: DecodingResult) -> bool:
+        return self.logprob_threshold is not None and result.avg_logprob < self.logprob_threshold
 
 
 @dataclass(frozen=True)
