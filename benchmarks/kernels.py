@@ -51,6 +51,9 @@ PATIENCE = 0.3  # seconds of calls in a round
 
 CPU_REF = DeviceRef.CPU()
 
+#: Makes calls of a kernel.
+Calls = Callable[[], list[Callable[[], Any]]]
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -163,20 +166,21 @@ class Kernels:
         self._team = _buffer(np.array([int(address.to_numpy()[0]), threads], np.int64))
         self._random = np.random.default_rng(0)
 
-    def calls(self, shape: Shape, tier: str, copies: int = 1) -> list[Callable[[], Any]]:
-        """Calls of a kernel, each with weights of its own."""
+    def calls(self, shape: Shape, tier: str, copies: int = 1) -> Calls:
+        """Makes calls of a kernel when they are wanted, each with weights of its own."""
         precision = TIERS[tier]
         key = (tier, *shape.kind)
         if key not in self._models:
             self._models[key] = self._session.load(graph_of(shape, precision))
+        model = self._models[key]
         x = _buffer(self._normal(shape.rows, shape.depth))
         like = _buffer(self._normal(shape.rows, shape.width))
         given = []
         if shape.op != "encoder_attention":
             weight = self._normal(shape.width, shape.depth) / np.float32(shape.depth**0.5)
             given = list(precision.pack(weight, np.zeros(shape.width, np.float32)))
-        return [
-            partial(self._models[key].execute, x, *(_buffer(part.copy()) for part in given), like, self._team)
+        return lambda: [
+            partial(model.execute, x, *(_buffer(part.copy()) for part in given), like, self._team)
             for _ in range(copies)
         ]
 
@@ -201,8 +205,8 @@ def fastest(calls: Sequence[Callable[[], Any]], patience: float = PATIENCE) -> f
 
 def measurements(
     kernels: Kernels, models: Sequence[str], precisions: Sequence[str]
-) -> Iterator[tuple[Measured, list[Callable[[], Any]]]]:
-    """What is measured, and the calls that are timed for it."""
+) -> Iterator[tuple[Measured, Calls]]:
+    """What is measured, and what makes the calls that are timed for it."""
     for model in models:
         state, heads = SIZES[model]
         for tier in precisions:
@@ -292,7 +296,7 @@ def measure(options: argparse.Namespace) -> tuple[list[Measured], dict[str, floa
             print(f"[{datetime.now():%H:%M:%S}] round {number}/{options.rounds}", flush=True)
             limits = better(limits, measure_peak(program, options.threads, times=2))
             for found, calls in work:
-                found.seconds = min(found.seconds, fastest(calls))
+                found.seconds = min(found.seconds, fastest(calls()))
     return [found for found, _ in work], limits
 
 
