@@ -31,7 +31,7 @@ WIDTHS = (10, 25, 50)
 #: A place to cut is looked for in every so many frames.
 STRIDE = 50
 #: How many windows more a recording may take for cuts in silence in place of cuts in speech.
-PATIENCE = 4.0
+PATIENCE = 2.0
 
 # Words.
 #: A frame is quiet that is no louder than this share of the way from a window's quiet to its loud frames.
