@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 import wave
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -97,10 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One process for each model, precision, way and length."""
     samples = load_audio(str(options.recording))
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
         for minutes in options.minutes:
             file = Path(folder) / f"{minutes:g}.wav"
@@ -111,10 +110,8 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
                         row = {"model": model, "precision": precision, "way": way, "minutes": minutes}
                         job = {**row, "audio": str(file), "threads": options.threads, "options": WAYS[way]}
                         found = with_json(Path(sys.executable), "memory.py", job, options.threads)
-                        rows.append({**row, **found})
-                        print(rows[-1], flush=True)
+                        yield {**row, **found}
             file.unlink()
-    return rows
 
 
 if __name__ == "__main__":
