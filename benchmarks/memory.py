@@ -78,23 +78,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--output", type=Path, default=RESULTS, help="folder of the results")
     add("--name", default=f"{datetime.now(timezone.utc):%Y-%m-%d}-memory", help="name of the results")
     options = parser.parse_args(arguments)
+    rows: list[dict[str, Any]] = []
     try:
-        rows = measure(options)
+        for row in measure(options):
+            rows.append(row)
+            print(f"\n{write(rows, options)}", flush=True)
     except (BenchmarkError, MaxWhisperError) as error:
         print(f"benchmarks.memory: {error}")
         return 1
+    return 0
+
+
+def write(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> str:
+    """Writes what is known so far, so that a run can be stopped; returns the table."""
     machine = f"{processor()}, {len(os.sched_getaffinity(0))} cores, {options.threads} threads"
     today = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     about = f"{machine}; {today}; {options.recording.stem} again and again. Method: docs/benchmarks.md."
     text = report(rows, about)
     options.output.mkdir(parents=True, exist_ok=True)
     base = options.output / options.name
-    base.with_name(f"{base.name}.json").write_text(
-        json.dumps({"about": about, "rows": rows}, indent=1) + "\n"
-    )
+    content = json.dumps({"about": about, "rows": list(rows)}, indent=1)
+    base.with_name(f"{base.name}.json").write_text(content + "\n")
     base.with_name(f"{base.name}.md").write_text(text)
-    print(text)
-    return 0
+    return text
 
 
 def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
