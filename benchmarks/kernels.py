@@ -277,34 +277,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if min(options.threads, options.rounds) < 1:
         parser.error("--threads and --rounds must be at least 1")
     try:
-        measured, limits = measure(options)
+        for number, (measured, limits) in enumerate(measure(options), start=1):
+            text = write(measured, limits, number, options)
+            print(f"[{datetime.now():%H:%M:%S}] round {number}/{options.rounds}", flush=True)
     except BenchmarkError as error:
         print(f"benchmarks.kernels: {error}")
         return 1
-    write(measured, limits, options)
+    print(f"\n{text}")
     return 0
 
 
-def measure(options: argparse.Namespace) -> tuple[list[Measured], dict[str, float]]:
-    """Best times, and the peak, which is measured in every round as well."""
+def measure(options: argparse.Namespace) -> Iterator[tuple[list[Measured], dict[str, float]]]:
+    """Best times and the peak so far, after every round."""
     kernels = Kernels(options.threads)
     work = list(measurements(kernels, options.models, options.precisions))
     limits: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         program = build_peak(Path(folder))
-        for number in range(1, options.rounds + 1):
-            print(f"[{datetime.now():%H:%M:%S}] round {number}/{options.rounds}", flush=True)
+        for _ in range(options.rounds):
             limits = better(limits, measure_peak(program, options.threads, times=2))
             for found, calls in work:
                 found.seconds = min(found.seconds, fastest(calls()))
-    return [found for found, _ in work], limits
+            yield [found for found, _ in work], limits
 
 
-def write(measured: Sequence[Measured], limits: dict[str, float], options: argparse.Namespace) -> None:
-    """Writes and prints the results."""
+def write(
+    measured: Sequence[Measured], limits: dict[str, float], rounds: int, options: argparse.Namespace
+) -> str:
+    """Writes what is known after some rounds, so that a run can be stopped; returns the Markdown."""
     cores, today = len(os.sched_getaffinity(0)), datetime.now(timezone.utc).strftime("%Y-%m-%d")
     machine = f"{processor()}, {cores} cores, {options.threads} threads"
-    about = f"{machine}; {today}; best of {options.rounds} rounds. Method: docs/benchmarks.md."
+    about = f"{machine}; {today}; best of {rounds} rounds. Method: docs/benchmarks.md."
     text = report(measured, limits, [about])
     rows = [{**asdict(each), "share": each.share(limits)} for each in measured]
     results = {"about": about, "limits": limits, "kernels": rows}
@@ -312,7 +315,7 @@ def write(measured: Sequence[Measured], limits: dict[str, float], options: argpa
     base = options.output / options.name
     base.with_name(f"{base.name}.json").write_text(json.dumps(results, indent=1) + "\n")
     base.with_name(f"{base.name}.md").write_text(text)
-    print(f"\n{text}")
+    return text
 
 
 if __name__ == "__main__":

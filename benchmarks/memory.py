@@ -50,12 +50,12 @@ def write_repeated(samples: np.ndarray, seconds: float, path: Path) -> None:
 
 def report(rows: Sequence[Mapping[str, Any]], about: str) -> str:
     """The results as Markdown."""
-    head = ["model", "precision", "way", "minutes", "model loaded, MB", "peak MB", "transcribed in, s"]
+    head = ["model", "precision", "way", "minutes", "model loaded, MB", "peak MB"]
     cells = [
         [
             *(str(row[name]) for name in ("model", "precision", "way")),
             f"{row['minutes']:g}",
-            *(f"{row[name]:.0f}" for name in ("loaded_mb", "peak_mb", "seconds")),
+            *(f"{row[name]:.0f}" for name in ("loaded_mb", "peak_mb")),
         ]
         for row in rows
     ]
