@@ -16,7 +16,8 @@ from typing import Any
 from benchmarks import clips as recordings
 from benchmarks.engines import ENGINES, Engine, choose_engines
 from benchmarks.environments import BenchmarkError, Environments, default_cache, named_path
-from benchmarks.processes import draw, run_worker, transcribe, with_json
+from benchmarks.peak import build_peak, measure_peak, told
+from benchmarks.processes import draw, transcribe, with_json
 from benchmarks.summary import MANY, Figures, summarise
 from benchmarks.tables import report
 from benchmarks.weights import Weights
@@ -66,7 +67,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _environments(engines: Sequence[Engine]) -> list[str]:
-    wanted = {"report": None, "openai": None} | dict.fromkeys(engine.environment for engine in engines)
+    wanted = {"report": None} | dict.fromkeys(engine.environment for engine in engines)
     if "openvino" in wanted:
         wanted["export"] = None
     return list(wanted)
@@ -95,7 +96,7 @@ class Benchmark:
         many = recordings.MANY if options.many == [] else (options.many or ())
         self.many = recordings.read_clips(many, folder / "many")
         self.left_out: dict[str, str] = {}
-        self.limits: dict[str, float | None] = {}
+        self.limits: dict[str, float] = {}
         self.weights = {}
         for name in options.models:
             weights = Weights(name, options.cache / "models", environments)
@@ -114,10 +115,8 @@ class Benchmark:
         if not self.combinations:
             raise BenchmarkError("no engine can be run:\n" + "\n".join(self.left_out.values()))
         if not self.options.no_limits:
-            python = self.environments.python("openai")
-            self.limits = run_worker(
-                python, "limits.py", str(self.options.threads), threads=self.options.threads
-            )
+            with tempfile.TemporaryDirectory() as folder:
+                self.limits = measure_peak(build_peak(Path(folder)), self.options.threads)
         for number in range(1, self.options.repeats + 1):
             self._attempt(f"round {number}/{self.options.repeats}", self._measure)
             self._write()
@@ -243,10 +242,6 @@ def about(results: dict[str, Any]) -> list[str]:
         "Versions: " + "; ".join(f"{name} {version}" for name, version in results["versions"].items()) + ".",
     ]
     if results["limits"]:
-        units = {"float32": "GFLOP/s", "bfloat16": "GFLOP/s", "int8": "GOP/s", "memory": "GB/s"}
-        known = [
-            f"{name} {value / 1e9:.0f} {units[name]}" for name, value in results["limits"].items() if value
-        ]
-        paragraphs.append(f"This processor's limits, as PyTorch reaches them: {', '.join(known)}.")
+        paragraphs.append(f"This processor's limits: {told(results['limits'])}.")
     paragraphs += [f"Left out: {label}: {reason}" for label, reason in results["left_out"].items()]
     return paragraphs

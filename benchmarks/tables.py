@@ -20,6 +20,8 @@ def report(figures: Sequence[Figures], about: Sequence[str]) -> str:
         parts += [f"## {model}, {'greedy' if beam == 1 else f'beam {beam}'}", speeds(group), starts(group)]
         if stages := stage_table(group):
             parts.append(stages)
+        if furthest := furthest_from_limits(group):
+            parts.append(furthest)
     return "\n\n".join(parts) + "\n"
 
 
@@ -88,6 +90,26 @@ def stage_table(group: Sequence[Figures]) -> str:
                 ]
             )
     return table(head, rows) if rows else ""
+
+
+def furthest_from_limits(group: Sequence[Figures]) -> str:
+    """Names the stage of each engine of ours that uses the least of what the processor can do.
+
+    Empty if nothing is known of the limits.
+    """
+    names = {"encode": "a window", "step": "a step of the decoder"}
+    told = []
+    for each in group:
+        known = [
+            (fraction, f"{names[stage]} of {clip.clip}")
+            for clip in each.clips
+            for stage, fraction in ((clip.stages or {}).get("fractions") or {}).items()
+            if fraction is not None
+        ]
+        if known:
+            fraction, stage = min(known)
+            told.append(f"{each.title}: {stage}, {_percent(fraction)}")
+    return f"Furthest from its limit: {'; '.join(told)}." if told else ""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -76,22 +76,22 @@ def condense(stages: Mapping[str, Any], seconds: float) -> dict[str, Any]:
 
 
 def fractions(
-    condensed: Mapping[str, Any], work: Work, precision: str, limits: Mapping[str, float | None]
+    condensed: Mapping[str, Any], work: Work, precision: str, limits: Mapping[str, float]
 ) -> dict[str, float | None]:
     """The least time that the processor's limits allow, over the time taken.
 
-    Attention counts at the rate of the type that its keys are stored in. A step counts as
-    reading: the weights once, keys and values for every window; self-attention's cache is left out.
+    Attention counts at the rate of what it is multiplied in: in int8, 16-bit integers. A step counts
+    as reading: the weights once, keys and values for every window; self-attention's cache is left out.
 
     Args:
         condensed: See :func:`condense`.
         work: The model's.
         precision: The tier.
-        limits: Operations a second by type, and bytes a second of ``memory``; None: not measured.
+        limits: See :func:`benchmarks.peak.measure_peak`; empty: not measured.
     """
     found: dict[str, float | None] = {"encode": None, "step": None}
     linear = limits.get(precision)
-    attention = limits.get("bfloat16" if precision == "int8" else precision)
+    attention = limits.get("int16" if precision == "int8" else precision)
     memory = limits.get("memory")
     if linear and attention and condensed["encode"]:
         found["encode"] = (work.linear / linear + work.attention / attention) / condensed["encode"]

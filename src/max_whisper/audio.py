@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from max_whisper.blas import one_blas_thread
 from max_whisper.errors import AudioError
 from max_whisper.media import (
     SAMPLE_RATE,
     AudioSource,
+    audio_pieces,
     load_audio,
     load_channels,
     scaled,
     source_name,
     stream_audio,
 )
+from max_whisper.spectrogram import HOP_LENGTH, N_FFT, LogMel, mel_filters
 
 __all__ = [
     "CHUNK_LENGTH",
@@ -39,13 +40,11 @@ __all__ = [
     "log_mel_spectrogram",
     "mel_filters",
     "pad_or_trim",
+    "read_log_mel",
     "stream_audio",
 ]
 
-# The front end that Whisper was trained with (Radford et al. 2022, section 2.2; names and values
-# of openai-whisper's audio module).
-N_FFT = 400
-HOP_LENGTH = 160
+# Names and values of openai-whisper's audio module.
 CHUNK_LENGTH = 30
 N_SAMPLES = CHUNK_LENGTH * SAMPLE_RATE
 N_FRAMES = N_SAMPLES // HOP_LENGTH
@@ -53,7 +52,7 @@ N_SAMPLES_PER_TOKEN = HOP_LENGTH * 2
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP_LENGTH
 TOKENS_PER_SECOND = SAMPLE_RATE // N_SAMPLES_PER_TOKEN
 
-_FRAMES_PER_BLOCK = 1024  # frames of one FFT call: the block stays in the second-level cache
+PIECE = 1 << 17  # samples that are looked at together: 8 seconds
 
 
 def as_samples(audio: AudioSource | ArrayLike) -> NDArray[np.float32]:
@@ -69,8 +68,16 @@ def as_samples(audio: AudioSource | ArrayLike) -> NDArray[np.float32]:
     Raises:
         AudioError: The array has another shape or type, or samples that are no numbers.
     """
-    if isinstance(audio, str | bytes | os.PathLike) or hasattr(audio, "read"):
-        return load_audio(cast("AudioSource", audio))
+    return load_audio(cast("AudioSource", audio)) if is_file(audio) else _floats(_mono(audio))
+
+
+def is_file(audio: AudioSource | ArrayLike) -> bool:
+    """Whether audio has to be decoded."""
+    return isinstance(audio, str | bytes | os.PathLike) or hasattr(audio, "read")
+
+
+def _mono(audio: ArrayLike | AudioSource) -> NDArray[Any]:
+    """An array of mono samples of either kind."""
     array = np.asarray(audio)
     if array.ndim != 1:
         raise AudioError(
@@ -94,7 +101,7 @@ def as_channels(audio: AudioSource | ArrayLike) -> NDArray[np.float32]:
         AudioError: There is one channel, or the array has another shape or type, or samples that
             are no numbers.
     """
-    if isinstance(audio, str | bytes | os.PathLike) or hasattr(audio, "read"):
+    if is_file(audio):
         source = cast("AudioSource", audio)
         samples, name = load_channels(source), f"{source_name(source)}: the recording"
     else:
@@ -103,22 +110,29 @@ def as_channels(audio: AudioSource | ArrayLike) -> NDArray[np.float32]:
             raise AudioError(f"channels come first, (channels, samples); the shape is {array.shape}")
         if array.ndim > 2:
             raise AudioError(f"audio has two dimensions, (channels, samples), not the shape {array.shape}")
-        samples = np.atleast_2d(_checked(array))
+        samples = np.atleast_2d(_floats(_checked(array)))
     if len(samples) < 2:
         raise AudioError(f"{name} has one channel; leave multichannel out to transcribe it")
     return samples
 
 
-def _checked(array: NDArray[Any]) -> NDArray[np.float32]:
-    """Samples as float32, if they are samples."""
+def _checked(array: NDArray[Any]) -> NDArray[Any]:
+    """Samples, if that is what they are."""
     if array.dtype == np.int16:
-        return scaled(array)
+        return array
     if array.dtype.kind != "f":
         raise AudioError(f"audio samples must be floats in [-1, 1] or int16, not {array.dtype}")
-    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
-    if bad:
-        raise AudioError(f"{bad} of {array.size} audio samples are NaN or infinite")
-    return array.astype(np.float32, copy=False)
+    finite = 0
+    for start in range(0, array.shape[-1], PIECE):
+        finite += int(np.count_nonzero(np.isfinite(array[..., start : start + PIECE])))
+    if finite < array.size:
+        raise AudioError(f"{array.size - finite} of {array.size} audio samples are NaN or infinite")
+    return array
+
+
+def _floats(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Checked samples as float32."""
+    return scaled(array) if array.dtype == np.int16 else array.astype(np.float32, copy=False)
 
 
 def pad_or_trim(array: ArrayLike, length: int = N_SAMPLES, *, axis: int = -1) -> NDArray[Any]:
@@ -163,76 +177,25 @@ def log_mel_spectrogram(
     Raises:
         AudioError: As in :func:`as_samples`, or the padded input has no more than 200 samples.
     """
-    samples = as_samples(audio)
-    total = samples.size + padding
-    margin = N_FFT // 2
-    if total <= margin:
-        raise AudioError(f"a spectrogram needs more than {margin} samples, not {total}; use padding")
-    spectrogram = np.empty((n_mels, total // HOP_LENGTH), np.float32)
-
-    # Only what lies within reach of the samples is transformed: the rest of the padding is silent.
-    reach = samples.size + N_FFT
-    near = np.pad(samples, (0, min(padding, reach - samples.size)))
-    ends = (margin, margin) if total == near.size else (margin, 0)
-    near = np.pad(near, ends, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(near, N_FFT)[::HOP_LENGTH]
-    sounding = min(len(frames), spectrogram.shape[1])
-
-    filters, window = mel_filters(n_mels), _window()
-    with one_blas_thread():
-        for start in range(0, sounding, _FRAMES_PER_BLOCK):
-            stop = min(start + _FRAMES_PER_BLOCK, sounding)
-            spectrum = np.fft.rfft(frames[start:stop] * window).astype(np.complex64, copy=False)
-            power = np.square(spectrum.real) + np.square(spectrum.imag)
-            np.matmul(filters, power.T, out=spectrogram[:, start:stop])
-    spectrogram[:, sounding:] = 0
-    return _compress(spectrogram)
+    return LogMel(pieces_of(audio), n_mels, padding, kept=None)[:, :]
 
 
-def _compress(power: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The logarithm of mel powers, cut off at 8 decades below the maximum and scaled; in place."""
-    np.maximum(power, 1e-10, out=power)
-    np.log10(power, out=power)
-    np.maximum(power, power.max() - 8, out=power)
-    power += 4
-    power /= 4
-    return power
+def read_log_mel(audio: AudioSource | ArrayLike, n_mels: int, padding: int = 0) -> LogMel:
+    """:func:`log_mel_spectrogram` of a recording of any length, in little memory.
 
-
-@lru_cache
-def mel_filters(n_mels: int) -> NDArray[np.float32]:
-    """Triangular filters on Slaney's mel scale, each of unit area.
-
-    Linear below 1 kHz, logarithmic above, 0 Hz to 8 kHz: the filters that openai-whisper ships
-    as a file (made with ``librosa.filters.mel``), from the formula (Slaney, Auditory Toolbox).
-
-    Returns:
-        (n_mels, 201) float32, read-only: weights of the FFT's bins.
+    Neither the samples nor the spectrogram of a long file are ever held as a whole.
 
     Raises:
-        ValueError: ``n_mels`` is not positive.
+        AudioError: As in :func:`log_mel_spectrogram`.
     """
-    if n_mels < 1:
-        raise ValueError(f"a spectrogram needs at least one mel band, not {n_mels}")
-    hz_per_mel, knee = 200 / 3, 15.0  # 15 mel are 1 kHz
-    log_step = np.log(6.4) / 27
-    top = knee + np.log(SAMPLE_RATE / 2 / 1000) / log_step
-    mels = np.linspace(0, top, n_mels + 2)
-    edges = np.where(mels < knee, hz_per_mel * mels, 1000 * np.exp(log_step * (mels - knee)))
-
-    bins = np.arange(N_FFT // 2 + 1) * (SAMPLE_RATE / N_FFT)
-    left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    rising, falling = (bins - left) / (centre - left), (right - bins) / (right - centre)
-    triangles = np.maximum(0, np.minimum(rising, falling))
-    filters: NDArray[np.float32] = (triangles * (2 / (right - left))).astype(np.float32)
-    filters.flags.writeable = False
-    return filters
+    return LogMel(pieces_of(audio), n_mels, padding)
 
 
-@lru_cache
-def _window() -> NDArray[np.float32]:
-    # The angles are rounded to float32 before the cosine because PyTorch rounds them there, and
-    # what that leaks from strong bins into weak ones shows in the reference's spectrograms.
-    angles = np.arange(N_FFT, dtype=np.float32) * np.float32(2 * np.pi / N_FFT)
-    window: NDArray[np.float32] = np.float32(0.5) - np.float32(0.5) * np.cos(angles)
-    return window
+def pieces_of(audio: AudioSource | ArrayLike) -> Iterator[NDArray[np.float32]]:
+    """The samples of :func:`as_samples` in pieces, one after the other."""
+    if is_file(audio):
+        yield from audio_pieces(cast("AudioSource", audio))
+        return
+    array = _mono(audio)
+    for start in range(0, array.size, PIECE):
+        yield _floats(array[start : start + PIECE])

@@ -73,29 +73,42 @@ def load_channels(file: AudioSource, sr: int = SAMPLE_RATE) -> NDArray[np.float3
     return _load(file, sr, mix=False)
 
 
+def audio_pieces(file: AudioSource, sr: int = SAMPLE_RATE) -> Iterator[NDArray[np.float32]]:
+    """What :func:`load_audio` returns, in pieces as they are decoded; it raises and warns as that does."""
+    for piece in _decoded(file, sr, mix=True):
+        yield scaled(piece)[0]
+
+
 def _load(file: AudioSource, sr: int, mix: bool) -> NDArray[np.float32]:
     """The channels of a recording, or one that they are mixed to: (channels, n) float32."""
+    return scaled(np.concatenate(list(_decoded(file, sr, mix)), axis=1))
+
+
+def _decoded(file: AudioSource, sr: int, mix: bool) -> Iterator[NDArray[np.int16]]:
+    """The same in pieces (channels, n), at least one."""
     import av
 
     if isinstance(sr, bool) or not isinstance(sr, int) or sr <= 0:
         raise AudioError(f"a sample rate must be a positive whole number of Hz, not {sr!r}")
     name = source_name(file)
+    reader = _Reader(name, sr, mix)
+    count = 0
     try:
         with _open(file) as container:
             stream = container.streams.best("audio")
             if stream is None:
                 raise AudioError(f"{name}: the file has no audio stream")
-            reader = _Reader(name, sr, mix)
-            samples = reader.read(container, stream)
+            for piece in reader.pieces(container, stream):
+                count += piece.shape[1]
+                yield piece
             damage = reader.damage or _missing_end(container, stream, reader.seconds_in)
     except (av.FFmpegError, OSError) as error:
         raise AudioError(f"{name}: {_reason(error)}") from error
-    if not samples.size:
+    if not count:
         raise AudioError(f"{name}: no audio could be decoded" + (f" ({damage})" if damage else ""))
     if damage:
-        kept = samples.shape[1] / sr
-        warnings.warn(f"{name}: {damage}; kept the {kept:.2f} s that decode", AudioWarning, stacklevel=3)
-    return scaled(samples)
+        kept = count / sr
+        warnings.warn(f"{name}: {damage}; kept the {kept:.2f} s that decode", AudioWarning, stacklevel=4)
 
 
 def stream_audio(
@@ -222,13 +235,8 @@ class _Reader:
         self._rate = rate
         self._mix = mix
 
-    def read(self, container: InputContainer, stream: AudioStream) -> NDArray[np.int16]:
-        """Everything that can be decoded, (channels, n); one channel if they are to be mixed."""
-        parts = list(self.pieces(container, stream))
-        return np.concatenate(parts, axis=1) if parts else np.empty((1, 0), np.int16)
-
     def pieces(self, container: InputContainer, stream: AudioStream) -> Iterator[NDArray[np.int16]]:
-        """The same in pieces, as they are decoded."""
+        """All that can be decoded, (channels, n) in pieces; one channel if they are to be mixed."""
         from av.audio.resampler import AudioResampler
 
         resampler: AudioResampler | None = None

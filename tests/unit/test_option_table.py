@@ -413,7 +413,7 @@ def transcribed():
             patch.setattr(vad, "find_spec", lambda name: name)
             patch.setattr(vad, "silero", probabilities)
             patch.setattr(prepared, "silero", probabilities)
-            patch.setattr(prepared, "log_mel_spectrogram", whole_numbers)
+            patch.setattr(prepared, "read_log_mel", whole_numbers)
             args = vars(cli.transcribe_parser().parse_args(["a.wav", *arguments]))
             options = cli._Run(args).options
             events = model.events(samples if options.multichannel else samples[0], options)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from max_whisper.decoding.options import DecodingOptions, DecodingResult
 from max_whisper.decoding.requests import Encode, Release, Steps
 from max_whisper.decoding.window import Fallback, at_temperature, decode_window, decode_with_fallback
+from max_whisper.spectrogram import Mel
 from max_whisper.transcribe.cutting import Window
 from max_whisper.transcribe.language import WINDOW_FRAMES
 
@@ -43,7 +44,7 @@ class Encoded:
     rest: NDArray[np.float32] | None = None
 
 
-def encode(mel: NDArray[np.float32], place: Window, silence: int | None) -> Steps[Encoded]:
+def encode(mel: Mel, place: Window, silence: int | None) -> Steps[Encoded]:
     """Encodes a window of a recording's log-mel, with ``silence`` frames after it (None: all)."""
     whole = window_of(mel, place)
     frames = WINDOW_FRAMES if silence is None else (place.size + silence + 1) // 2 * 2
@@ -52,7 +53,7 @@ def encode(mel: NDArray[np.float32], place: Window, silence: int | None) -> Step
     return Encoded((yield Encode(np.ascontiguousarray(whole[:, :frames]))), place, whole)
 
 
-def window_of(mel: NDArray[np.float32], place: Window) -> NDArray[np.float32]:
+def window_of(mel: Mel, place: Window) -> NDArray[np.float32]:
     """A window's mel (n_mels, 3000), filled up with zeros."""
     out = np.zeros((mel.shape[0], WINDOW_FRAMES), np.float32)
     out[:, : place.size] = mel[:, place.seek : place.seek + place.size]

@@ -20,6 +20,7 @@ from max_whisper.decoding.options import compression_ratio
 from max_whisper.decoding.requests import Acquire, Align, Encode, Forward, Release, Request, Steps
 from max_whisper.decoding.runtime import Candidates, Constraint
 from max_whisper.errors import AlignmentError
+from max_whisper.spectrogram import Mel
 from max_whisper.transcribe.alignment import token_times
 from max_whisper.transcribe.cutting import Window
 from max_whisper.transcribe.encoding import window_of
@@ -96,7 +97,7 @@ class Reading:
 
 
 def align_recording(
-    mel: NDArray[np.float32],
+    mel: Mel,
     text: str,
     dims: ModelDimensions,
     tokenizer_for: TokenizerFor,
@@ -286,7 +287,7 @@ def _advance(reading: Reading, kept: int, seconds: float) -> float:
     return seconds - OVERLAP
 
 
-def _detect(mel: NDArray[np.float32], tokenizer: Tokenizer) -> Generator[Request | Event, Any, str]:
+def _detect(mel: Mel, tokenizer: Tokenizer) -> Generator[Request | Event, Any, str]:
     window: int = yield Encode(np.ascontiguousarray(mel[:, :WINDOW_FRAMES]))
     language = yield from spoken_in(window, tokenizer, Detection())
     yield Release(window=window)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from max_whisper.decoding.requests import Encode, Release, Request, Steps
 from max_whisper.decoding.window import detect_language
 from max_whisper.errors import OptionError
+from max_whisper.spectrogram import Mel
 from max_whisper.tokenizer import language_code
 from max_whisper.transcribe.segments import Event, Language
 
@@ -82,7 +82,7 @@ def spoken_in(window: int, tokenizer: Tokenizer, detection: Detection) -> Steps[
 
 
 def spoken_language(
-    mel: NDArray[np.float32],
+    mel: Mel,
     tokenizer: Tokenizer,
     clips: Sequence[tuple[int, int]],
     detection: Detection,

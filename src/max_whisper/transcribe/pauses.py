@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.audio import FRAMES_PER_SECOND, HOP_LENGTH
+from max_whisper.spectrogram import BLOCK, Mel
 from max_whisper.transcribe.silero import WINDOW
 from max_whisper.transcribe.speech import SpeechMap
 from max_whisper.transcribe.words import WordTiming
@@ -30,7 +31,7 @@ WIDTHS = (10, 25, 50)
 #: A place to cut is looked for in every so many frames.
 STRIDE = 50
 #: How many windows more a recording may take for cuts in silence in place of cuts in speech.
-PATIENCE = 4.0
+PATIENCE = 2.0
 
 # Words.
 #: A frame is quiet that is no louder than this share of the way from a window's quiet to its loud frames.
@@ -41,7 +42,7 @@ SHORTEST_PAUSE = 15
 KEPT = 2
 
 
-def loudness(mel: Floats, frames: int) -> Floats:
+def loudness(mel: Mel, frames: int) -> Floats:
     """How loud each frame is: 0 is the recording's quiet, 1 its usual speech.
 
     Args:
@@ -51,7 +52,8 @@ def loudness(mel: Floats, frames: int) -> Floats:
     Returns:
         (frames,) from 0 to 1.
     """
-    levels: Floats = mel[:, :frames].mean(axis=0)
+    parts = [mel[:, start : min(start + BLOCK, frames)].mean(axis=0) for start in range(0, frames, BLOCK)]
+    levels: Floats = np.concatenate(parts) if parts else np.empty(0, np.float32)
     if not levels.size:
         return levels
     low, high = np.percentile(levels, (FLOOR, SPEECH))

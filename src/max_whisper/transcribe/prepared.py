@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from max_whisper.audio import N_SAMPLES, AudioSource, as_samples, log_mel_spectrogram
+from max_whisper.audio import N_SAMPLES, AudioSource, as_samples, read_log_mel
 from max_whisper.errors import OptionError
+from max_whisper.spectrogram import Mel
 from max_whisper.transcribe.language import WINDOW_FRAMES
 from max_whisper.transcribe.options import TranscribeOptions
 from max_whisper.transcribe.speech import SpeechMap
@@ -27,7 +27,7 @@ class Prepared:
         probabilities: Of speech, one for each 32 ms of the recording, if it is to be cut by them.
     """
 
-    mel: NDArray[np.float32] | None
+    mel: Mel | None
     speech: SpeechMap | None = None
     probabilities: Sequence[float] | None = None
 
@@ -57,7 +57,7 @@ def prepare(audio: AudioSource | ArrayLike, n_mels: int, options: TranscribeOpti
     if options.multichannel:
         raise OptionError("multichannel transcribes several recordings: its channels are prepared one by one")
     if options.vad is None:
-        return Prepared(log_mel_spectrogram(audio, n_mels, padding=N_SAMPLES))
+        return Prepared(read_log_mel(audio, n_mels, padding=N_SAMPLES))
     samples, probabilities = as_samples(audio), None
     if options.batch_size is None:
         spans = speech_timestamps(samples, options.vad)
@@ -67,5 +67,5 @@ def prepare(audio: AudioSource | ArrayLike, n_mels: int, options: TranscribeOpti
     speech = SpeechMap(spans, len(samples), options.vad.padding)
     if not spans:
         return Prepared(None, speech)
-    mel = log_mel_spectrogram(speech.collect(samples), n_mels, padding=N_SAMPLES)
+    mel = read_log_mel(speech.collect(samples), n_mels, padding=N_SAMPLES)
     return Prepared(mel, speech, probabilities)

@@ -11,13 +11,11 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from max_whisper.decoding.options import DecodingResult, compression_ratio
 from max_whisper.decoding.requests import Release, Request, Steps
 from max_whisper.decoding.search import derived_seed
 from max_whisper.errors import OptionError
+from max_whisper.spectrogram import Mel
 from max_whisper.transcribe.cutting import Cut, Window, cut_segments, within, without_emptiness
 from max_whisper.transcribe.encoding import Encoded, decode, encode, is_silent
 from max_whisper.transcribe.language import WINDOW_FRAMES, spoken_in, spoken_language
@@ -77,7 +75,7 @@ class History:
 
 
 def transcribe_recording(
-    mel: NDArray[np.float32],
+    mel: Mel,
     dims: ModelDimensions,
     tokenizer_for: TokenizerFor,
     options: TranscribeOptions,

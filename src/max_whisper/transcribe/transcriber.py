@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from max_whisper.audio import N_SAMPLES, AudioSource, log_mel_spectrogram
+from max_whisper.audio import N_SAMPLES, AudioSource, read_log_mel
 from max_whisper.errors import OptionError
 from max_whisper.transcribe.channels import Told, merged, merged_many, opened
 from max_whisper.transcribe.engine import Engine, Stop, Work
@@ -113,7 +113,7 @@ class Transcriber:
             raise OptionError(
                 f"this model knows English only, not {options.language!r}: align with a multilingual model"
             )
-        mel = log_mel_spectrogram(audio, self.dims.n_mels, padding=N_SAMPLES)
+        mel = read_log_mel(audio, self.dims.n_mels, padding=N_SAMPLES)
         work = align_recording(mel, text, self.dims, self.tokenizer_for, options, self.heads)
         return self.engine.events(work, stop=stop)
 
@@ -153,6 +153,8 @@ class Transcriber:
             activity = (activity + known) / np.float32(2)
         longest = round(options.chunk_length * FRAMES_PER_SECOND)
         pieces = cut_at_pauses(activity, clips, longest) or [(0, 0)]
+        # What is said twice looks like a loop at any temperature, and the last one makes things up.
+        options = replace(options, fallback=replace(options.fallback, keep_sure=True))
         told = None
         if options.decoding.language is None and self.dims.is_multilingual and not options.multilingual:
             told = self.spoken_language(prepared, options)

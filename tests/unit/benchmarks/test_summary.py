@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from benchmarks.engines import ENGINES, choose_engines
 from benchmarks.summary import median_of_known, summarise
-from benchmarks.tables import report, table
+from benchmarks.tables import furthest_from_limits, report, table
 
 OURS = {"name": "max-whisper-int8", "title": "max-whisper int8", "ours": True}
 OTHER = {"name": "other", "title": "other", "ours": False}
@@ -75,6 +75,15 @@ def test_the_report_has_a_part_for_each_model_and_beam() -> None:
     assert "| other | 2.00 | 2.50 | 2.00 | 30 | 300 |" in text
     assert "| **max-whisper int8** | jfk | 50 % | 30 % | 20 % | 250 | 70 % | 2.00 | - |" in text
     assert text.count("a step, ms") == 1
+    assert text.count("\nFurthest from its limit: max-whisper int8: a window of jfk, 70 %.\n") == 1
+
+
+def test_the_furthest_from_its_limit_is_the_least_used_stage_of_each_engine() -> None:
+    slow = {**stages(0.25), "fractions": {"encode": 0.9, "step": 0.4}}
+    both = [figures(OURS, marked=stages(0.25)), figures(dict(OURS, title="ours too"), marked=slow)]
+    told = "max-whisper int8: a window of jfk, 70 %; ours too: a step of the decoder of jfk, 40 %"
+    assert furthest_from_limits(both) == f"Furthest from its limit: {told}."
+    assert furthest_from_limits([figures()]) == ""
 
 
 def test_engines_are_chosen_by_name_or_by_its_beginning() -> None:
