@@ -37,54 +37,33 @@ _FREE = Constraint()
 _TINY = float(np.finfo(np.float32).tiny)
 
 
-#: Sentences that are said twice in half a minute compress a little better than text may by the usual
-#: threshold. Loops of the model compress by far more than this many times as much.
-TWICE = 1.5
-
-
 @dataclass(frozen=True)
 class Fallback:
     """When a window's result is given up for a try at the next temperature.
 
     Attributes:
-        temperatures: Tried in order.
+        temperatures: Tried in order; the last one's result is kept in any case.
         compression_ratio_threshold: A text that compresses better than this repeats itself.
         logprob_threshold: An average log-probability below this is too uncertain, unless the
             window is silent.
         no_speech_threshold: A window whose no-speech probability is above this, and whose
             average log-probability is below the other threshold, is silent.
-        keep_sure: Where every result was given up, whether one is kept that is likely and repeats
-            itself no more than speech may (:data:`TWICE`); otherwise the last one is kept.
     """
 
     temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     compression_ratio_threshold: float | None = 2.4
     logprob_threshold: float | None = -1.0
     no_speech_threshold: float | None = 0.6
-    keep_sure: bool = False
 
     def rejects(self, result: DecodingResult) -> bool:
         """Whether the next temperature should be tried."""
-        repetitive = self._repetitive(result)
-        uncertain = self._uncertain(result)
+        repetitive = (
+            self.compression_ratio_threshold is not None
+            and result.compression_ratio > self.compression_ratio_threshold
+        )
+        uncertain = self.logprob_threshold is not None and result.avg_logprob < self.logprob_threshold
         silent = self.no_speech_threshold is not None and result.no_speech_prob > self.no_speech_threshold
         return (repetitive or uncertain) and not (silent and uncertain)
-
-    def kept(self, rejected: Sequence[DecodingResult]) -> DecodingResult:
-        """Which of the results is kept, of which every one was given up."""
-        sure = [
-            result
-            for result in rejected
-            if self.keep_sure and not (self._uncertain(result) or self._repetitive(result, TWICE))
-        ]
-        return min(sure, key=lambda result: result.compression_ratio) if sure else rejected[-1]
-
-    def _repetitive(self, result: DecodingResult, factor: float = 1.0) -> bool:
-        threshold = self.compression_ratio_threshold
-        return threshold is not None and result.compression_ratio > factor * threshold
-
-    def _uncertain(self, result: DecodingResult) -> bool:
-        return self.logprob_threshold is not None and result.avg_logprob < self.logprob_threshold
 
 
 @dataclass(frozen=True)
@@ -115,14 +94,12 @@ def decode_with_fallback(
 
     Options that need a temperature of 0 (beams), or one above it (best_of), apply there alone.
     """
-    rejected: list[DecodingResult] = []
     for temperature in fallback.temperatures:
         tried = at_temperature(options, temperature)
         result = yield from decode_window(window, tried, tokenizer, dims, keep_queries=keep_queries)
         if not fallback.rejects(result):
-            return result
-        rejected.append(result)
-    return fallback.kept(rejected)
+            break
+    return result
 
 
 def at_temperature(options: DecodingOptions, temperature: float) -> DecodingOptions:

@@ -153,8 +153,6 @@ class Transcriber:
             activity = (activity + known) / np.float32(2)
         longest = round(options.chunk_length * FRAMES_PER_SECOND)
         pieces = cut_at_pauses(activity, clips, longest) or [(0, 0)]
-        # What is said twice looks like a loop at any temperature, and the last one makes things up.
-        options = replace(options, fallback=replace(options.fallback, keep_sure=True))
         told = None
         if options.decoding.language is None and self.dims.is_multilingual and not options.multilingual:
             told = self.spoken_language(prepared, options)

@@ -92,22 +92,6 @@ def test_what_is_repetitive_or_uncertain_is_rejected_unless_silent(scores, rejec
     assert Fallback().rejects(result) is rejected
 
 
-@pytest.mark.parametrize(
-    ("sure", "scores", "kept"),
-    [
-        (False, [(2.5, -0.2), (1.0, -1.5), (1.0, -3.0)], 2),
-        pytest.param(True, [(2.5, -0.2), (2.41, -0.3), (1.0, -1.5), (1.0, -3.0)], 1, id="said twice"),
-        pytest.param(True, [(9.0, -0.1), (3.7, -0.2), (1.0, -1.5), (1.0, -3.0)], 3, id="a loop"),
-        pytest.param(True, [(1.0, -1.2), (1.0, -2.0)], 1, id="nothing likely"),
-    ],
-)
-def test_of_results_that_were_all_given_up_the_last_is_kept_or_a_sure_one(sure, scores, kept):
-    from max_whisper.decoding.options import DecodingResult
-
-    results = [DecodingResult(None, "en", compression_ratio=r, avg_logprob=p) for r, p in scores]
-    assert Fallback(keep_sure=sure).kept(results) is results[kept]
-
-
 def test_fields_and_defaults_are_openai_whispers():
     fields = dict(list(inspect.signature(DecodingOptions).parameters.items())[:15])
     assert {name: parameter.default for name, parameter in fields.items()} == {
