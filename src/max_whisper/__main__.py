@@ -1,5 +1,5 @@
 """``python -m max_whisper`` is the command."""
 
-from max_whisper.cli import main
+from max_whisper.cli import run
 
-raise SystemExit(main())
+run()

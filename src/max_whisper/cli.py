@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import max_whisper
 from max_whisper.checkpoints import cache_folder, list_models
@@ -84,6 +84,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return FAILED
+
+
+def run() -> NoReturn:
+    """The program: :func:`main`, and the end of the process.
+
+    What MAX takes down one by one when the interpreter ends, the system takes back at once.
+    """
+    status = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # whoever read it has gone
+        status = status or FAILED
+    os._exit(status)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from functools import partial
@@ -22,6 +21,8 @@ async def in_thread(function: Callable[[], Result], stop: threading.Event | None
         function: What to call.
         stop: Set when the task is cancelled, so that a function that heeds it ends soon.
     """
+    import asyncio  # whoever awaits has it; all others start without
+
     future = asyncio.get_running_loop().run_in_executor(None, function)
     try:
         return await asyncio.shield(future)
