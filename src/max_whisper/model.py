@@ -248,8 +248,8 @@ def load_model(
             that is exact.
         threads: How many threads to compute with; 0 leaves it to the runtime.
         progress: Told how far a download or a first compilation is.
-        complete: Makes ready what only some need, too (word times, features of one's own), rather than
-            when they first do.
+        complete: Makes ready what only some need, too (word times, the voice activity filter, features of
+            one's own), rather than when they first do.
 
     Raises:
         CheckpointError: The checkpoint can't be found or read.

@@ -13,16 +13,14 @@ from max.graph import DeviceRef, Graph, TensorType, ops
 from numpy.typing import NDArray
 
 from max_whisper.checkpoints.checkpoint import ModelDimensions
-from max_whisper.errors import DeviceError
 from max_whisper.graph.artifacts import GraphSpec, Progress, load_graphs
 from max_whisper.graph.encoder import team_type
 from max_whisper.graph.layers import KERNELS
-from max_whisper.graph.precision import PRECISIONS
+from max_whisper.graph.packing import Array, pack_silero
 
-Array = NDArray[np.float32]
+Floats = NDArray[np.float32]
 
 WINDOW = 512  # samples that get one probability
-HALF = 128  # half the samples of a spectrum
 
 #: The graph is the same for every model.
 VOICE = GraphSpec("voice", ModelDimensions(0, 0, 0, 0, 0, 0, 0, 0, 0, 0), "float32")
@@ -57,16 +55,16 @@ class Voice:
     """
 
     def __init__(
-        self, weights: Callable[[], Mapping[str, Array]], team: Buffer, progress: Progress | None = None
+        self, weights: Callable[[], Mapping[str, Floats]], team: Buffer, progress: Progress | None = None
     ) -> None:
         self._weights = weights
         self._team = team
         self._progress = progress
         self._lock = threading.Lock()
         self._loaded: tuple[Model, Buffer] | None = None
-        self._arrays: list[NDArray[np.int32] | Array] = []
+        self._arrays: list[Array] = []
 
-    def __call__(self, samples: Array) -> list[float]:
+    def __call__(self, samples: Floats) -> list[float]:
         """The probability of speech in each 512 of (n,) samples; the last are filled up with zeros."""
         if not len(samples):
             return []
@@ -83,40 +81,7 @@ class Voice:
 
     def _load(self) -> tuple[Model, Buffer]:
         # The kernel reads the arrays where they lie.
-        self._arrays = packed_silero(self._weights())
+        self._arrays = pack_silero(self._weights())
         addresses = np.array([array.ctypes.data for array in self._arrays], np.int64)
         (graph,) = load_graphs([VOICE], self._progress)
         return InferenceSession(devices=[CPU()]).init(graph), Buffer.from_numpy(addresses)
-
-
-def packed_silero(weights: Mapping[str, Array]) -> list[NDArray[np.int32] | Array]:
-    """Silero VAD's arrays as the kernel reads them, in the order in which it meets them.
-
-    A frame's cosines are even about its middle and its sines odd, so that the kernel multiplies both by
-    half as many numbers: the sums and the differences of samples as far from the middle.
-
-    Raises:
-        DeviceError: They are not.
-    """
-    cosines, sines = np.split(weights["stft.forward_basis_buffer"][:, 0], 2)
-    mirrored = np.roll(np.flip([cosines, sines], axis=-1), 1, axis=-1)
-    if not np.array_equal([cosines, -sines], mirrored) or sines[[0, -1]].any():
-        raise DeviceError(
-            "the voice activity filter's spectrum is not Silero VAD's: "
-            'pip install "max-whisper[vad]" again'
-        )
-    convolutions = [weights[f"encoder.{i}.reparam_conv.weight"] for i in range(4)]
-    nothing = np.zeros(4 * HALF, np.float32)
-    layers: list[tuple[Array, Array]] = [
-        (cosines[:, : HALF + 1], nothing[: HALF + 1]),
-        (sines[1:-1, 1:HALF], nothing[: HALF - 1]),
-        *(
-            (kernel.transpose(0, 2, 1).reshape(len(kernel), -1), weights[f"encoder.{i}.reparam_conv.bias"])
-            for i, kernel in enumerate(convolutions)
-        ),
-        (weights["decoder.rnn.weight_ih"], weights["decoder.rnn.bias_ih"] + weights["decoder.rnn.bias_hh"]),
-        (weights["decoder.rnn.weight_hh"], nothing),
-    ]
-    packed = [array for layer in layers for array in PRECISIONS["float32"].pack(*layer)]
-    output = [weights["decoder.decoder.2.weight"].ravel(), weights["decoder.decoder.2.bias"]]
-    return [*packed, np.concatenate(output)]

