@@ -66,12 +66,12 @@ def clocked() -> Iterator[Clock]:
     """Times what the options do; without them, nothing of it is called."""
     clock = Clock()
     recording = import_module("max_whisper.transcribe.recording")
-    vad = import_module("max_whisper.transcribe.vad")
+    prepared = import_module("max_whisper.transcribe.prepared")
     places: list[tuple[Any, str, Callable[[Any], Any]]] = [
         (recording, "find_alignment", clock.requests),
         (recording, "traced_alignment", clock.requests),
         (recording, "place_words", clock.function),
-        (vad, "silero", clock.function),
+        (prepared, "speech_timestamps", clock.function),
     ]
     before = [(holder, name, getattr(holder, name)) for holder, name, _ in places]
     for holder, name, timed in places:

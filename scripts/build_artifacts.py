@@ -30,6 +30,7 @@ from max_whisper.graph.precision import FLOAT16_WEIGHTS, PRECISIONS
 from max_whisper.graph.processor import FAMILIES
 from max_whisper.graph.runtime import GRAPHS, RARE_GRAPHS
 from max_whisper.graph.team import TEAM
+from max_whisper.graph.voice import VOICE
 from max_whisper.version import __version__
 
 MODELS = [model.name for model in published_models()]
@@ -58,7 +59,7 @@ def specs_of(
     models: Iterable[str], precisions: Iterable[str], families: Iterable[str]
 ) -> dict[str, tuple[GraphSpec, str]]:
     """Every graph to compile and its family, by key; models of one shape share theirs."""
-    specs = [TEAM]
+    specs = [TEAM, VOICE]
     for name in models:
         model = find_model(name)
         assert model is not None, name

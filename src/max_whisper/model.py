@@ -19,7 +19,9 @@ from max_whisper.transcribe.forced import AlignOptions
 from max_whisper.transcribe.options import TranscribeOptions, transcribe_options
 from max_whisper.transcribe.prepared import Prepared
 from max_whisper.transcribe.segments import Event, Language, Segment, Transcript
+from max_whisper.transcribe.silero import silero_weights
 from max_whisper.transcribe.transcriber import Transcriber
+from max_whisper.transcribe.vad import Detector
 from max_whisper.transcribe.verbose import reporter
 from max_whisper.windows import WindowModel
 
@@ -46,9 +48,13 @@ class Whisper(WindowModel):
             uncertain or seems silent is encoded as a whole.
     """
 
+    #: Finds speech for the voice activity filter; None: Silero VAD in numpy.
+    detect: Detector | None = None
+
     @property
     def _transcriber(self) -> Transcriber:
-        return Transcriber(self._engine, self.dims, self.tokenizer, self.alignment_heads, self.silence)
+        heads = self.alignment_heads
+        return Transcriber(self._engine, self.dims, self.tokenizer, heads, self.silence, self.detect)
 
     def transcribe(
         self, audio: Audio, *, verbose: bool | None = None, stop: Stop | None = None, **options: Any
@@ -242,8 +248,8 @@ def load_model(
             that is exact.
         threads: How many threads to compute with; 0 leaves it to the runtime.
         progress: Told how far a download or a first compilation is.
-        complete: Makes ready what only some need, too (word times, features of one's own), rather than
-            when they first do.
+        complete: Makes ready what only some need, too (word times, the voice activity filter, features of
+            one's own), rather than when they first do.
 
     Raises:
         CheckpointError: The checkpoint can't be found or read.
@@ -264,13 +270,15 @@ def load_model(
         progress=progress,
         complete=complete,
     )
-    return Whisper(
+    model = Whisper(
         runtime,
         Vocabulary(ranks, checkpoint.dims.num_languages),
         device=runtime.device_name,
         alignment_heads=checkpoint.alignment_heads,
         silence=runtime.silence,
     )
+    model.detect = runtime.voice(silero_weights)
+    return model
 
 
 def _told(events: Generator[Event, None, Transcript], verbose: bool | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from max_whisper.audio import load_audio
-from max_whisper.transcribe.vad import VadOptions, speech_timestamps
+from max_whisper.transcribe.vad import VadOptions, silero, speech_timestamps
 
 from .conftest import DATA, MODELS
 
@@ -71,6 +71,12 @@ def test_speech_is_found_where_it_is(jfk: np.ndarray, among_silence: np.ndarray)
     first, second = GAP, 2 * GAP + len(jfk) / RATE
     assert [start for start, _ in seconds] == pytest.approx([first + 0.35, second + 0.35], abs=0.15)
     assert [end for _, end in seconds] == pytest.approx([first + 10.9, second + 10.9], abs=0.25)
+
+
+def test_a_models_detector_is_silero(model: Callable[[str], Any], among_silence: np.ndarray) -> None:
+    for samples in (among_silence, among_silence[25 * RATE :][: 7 * RATE + 1], among_silence[:0]):
+        samples.flags.writeable = False
+        np.testing.assert_allclose(model("tiny.en").detect(samples), silero(samples), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -115,7 +115,7 @@ class SpokenRuntime(MockRuntime):
         out[script[said][0] if said < len(script) else IDS["eot"]] = 10
         return out
 
-    def alignment(self, queries, heads, window):
+    def scores(self, queries, heads, window):
         features = self.features(window)
         script, end = self.script(features), int(features[0, 1]) // 2
         scores = np.zeros((len(heads), queries.shape[1], 1500), np.float32)

@@ -356,7 +356,7 @@ class Tokenizer(TinyTokenizer):
 class Runtime(MockRuntime):
     """With attention that jumps: long words and silences."""
 
-    def alignment(self, queries, heads, window):
+    def scores(self, queries, heads, window):
         chance = np.random.default_rng(queries.shape[1])
         return chance.standard_normal((len(heads), queries.shape[1], 1500)).astype(np.float32)
 

@@ -34,7 +34,8 @@ def candidates(
     watched = np.full(count, np.nan, np.float32)
     for i, constraint in enumerate(constraints):
         if constraint.watch >= 0:
-            watched[i] = np.exp(log_softmax(logits[i])[constraint.watch])
+            among = logits[i, : constraint.watch_stop]
+            watched[i] = np.exp(log_softmax(among)[constraint.watch])
         allowed = constrain(logits[i], constraint)
         best = choose(allowed, constraint, k)
         tokens[i] = best

@@ -94,7 +94,7 @@ class Forward(Request):
         window: The window that all of them listen to.
         outputs: Indices into the N tokens that are asked for a successor.
         constraints: One for each output.
-        k: How many candidates are wanted for each output.
+        k: How many candidates are wanted for each output; 0 if only what is watched is.
     """
 
     tokens: Sequence[int]
@@ -133,14 +133,18 @@ class GoOn(Request):
 
 @dataclass(frozen=True, eq=False)
 class Align(Request):
-    """Answer: cross-attention scores, see :meth:`~max_whisper.decoding.runtime.Runtime.alignment`.
+    """Answer: when tokens begin, see :meth:`~max_whisper.decoding.runtime.Runtime.alignment`.
 
     Attributes:
         queries: (n_text_layer, N, n_text_state) of a pass over the same window.
         heads: (layer, head) pairs.
         window: The window.
+        positions: How many of its positions hold speech.
+        wanted: Consecutive tokens of the N.
     """
 
     queries: NDArray[np.float32]
     heads: Sequence[tuple[int, int]]
     window: int
+    positions: int
+    wanted: slice

@@ -55,6 +55,7 @@ class Constraint:
             from softmax(logits / temperature) with ``seed``.
         seed: 64 bits that alone decide the draw.
         watch: A token id whose probability in the unconstrained softmax is returned (-1: none).
+        watch_stop: That softmax is over the ids below this one, ``watch`` among them.
     """
 
     suppressed: TokenSet = NO_TOKENS
@@ -69,6 +70,7 @@ class Constraint:
     temperature: float = 0.0
     seed: int = 0
     watch: int = -1
+    watch_stop: int = NEVER
 
     def within(self, begin: int, first: int, timestamp_first: int, timestamp_stop: int) -> Constraint:
         """The same, held to the rules of timestamps."""
@@ -105,7 +107,7 @@ class Batch:
             beams moves no cache.
         outputs: (L,) int32 indices into the N tokens; one index may stand several times.
         constraints: L constraints, one an output.
-        k: How many candidates are wanted for each output, best first.
+        k: How many candidates are wanted for each output, best first; 0 if only what is watched is.
     """
 
     tokens: NDArray[np.int32]
@@ -278,12 +280,21 @@ class Runtime(Protocol):
         """Several steps, just as passes with :func:`max_whisper.decoding.passes.constraint` give them."""
 
     def alignment(
-        self, queries: NDArray[np.float32], heads: Sequence[tuple[int, int]], window: int
-    ) -> NDArray[np.float32]:
-        """Cross-attention scores before the softmax, (len(heads), N, n_audio_ctx) float32.
+        self,
+        queries: NDArray[np.float32],
+        heads: Sequence[tuple[int, int]],
+        window: int,
+        positions: int,
+        wanted: slice,
+    ) -> NDArray[np.integer]:
+        """The position in a window at which each wanted token begins, (wanted tokens,).
+
+        It is what :func:`max_whisper.transcribe.alignment.token_begins` makes of cross-attention.
 
         Args:
             queries: (n_text_layer, N, n_text_state) float32, from :meth:`Candidates.queries`.
-            heads: (layer, head) pairs.
+            heads: (layer, head) pairs whose attention follows the audio.
             window: The window that the queries attended to.
+            positions: How many of its positions hold speech.
+            wanted: Consecutive tokens of the N; the others only tell what is unusual in attention.
         """

@@ -16,13 +16,15 @@ from max_whisper.graph.encoder import attend_graph, encoder_graph
 from max_whisper.graph.precision import find_precision
 from max_whisper.graph.steps import steps_graph
 from max_whisper.graph.team import team_graph
+from max_whisper.graph.voice import voice_graph
 
 
 def build(spec: GraphSpec) -> tuple[Graph, list[str]]:
     """The graph of ``spec`` and the names of the stages that follow its proper outputs."""
     device = DeviceRef.from_device(open_device(spec.device))
-    if spec.kind == "team":
-        return team_graph(device), []
+    alone = {"team": team_graph, "voice": voice_graph}
+    if spec.kind in alone:
+        return alone[spec.kind](device), []
     precision = find_precision(spec.precision)
     if spec.kind == "encoder":
         graph, stages = encoder_graph(spec.dims, device, precision, probe=spec.probe)

@@ -19,7 +19,7 @@ class ConstraintArrays:
         self._sets: dict[int, tuple[TokenSet, Ints]] = {}
 
     def fill(self, constraints: Sequence[Constraint]) -> tuple[Ints, Ints, Ints, NDArray[np.float32]]:
-        """limits (L, 8), forbidden (L, F), repeated (L, R) and numbers (L, 2).
+        """limits (L, 9), forbidden (L, F), repeated (L, R) and numbers (L, 2).
 
         Ids that are not there are -1; F and R are at least 1.
         """
@@ -62,6 +62,7 @@ def _limits(constraint: Constraint) -> tuple[int, ...]:
         constraint.watch & 0xFFFFFFFF,
         constraint.seed & 0xFFFFFFFF,
         (constraint.seed >> 32) & 0xFFFFFFFF,
+        constraint.watch_stop,
     )
 
 

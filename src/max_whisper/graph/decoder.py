@@ -12,14 +12,14 @@ from max.dtype import DType
 from max.graph import BufferType, BufferValue, DeviceRef, Graph, TensorType, TensorValue
 
 from max_whisper.checkpoints.checkpoint import ModelDimensions
-from max_whisper.graph.encoder import cross_cache_type, one_int, team_type
+from max_whisper.graph.encoder import cross_cache_type, team_type
 from max_whisper.graph.layers import KERNELS, Layers
 from max_whisper.graph.precision import Precision
 from max_whisper.graph.stages import Stages
 
 Rows = TypeVar("Rows", int, str)
 
-LIMITS = 8  # integers a constraint is told in, as in kernels/candidates.mojo
+LIMITS = 9  # integers a constraint is told in, as in kernels/candidates.mojo
 
 
 def decoder_graph(
@@ -113,30 +113,28 @@ class _Block:
 
 
 def alignment_graph(dims: ModelDimensions, device: DeviceRef, precision: Precision) -> Graph:
-    """Cross-attention scores before the softmax, (heads, N, n_audio_ctx), of chosen heads.
+    """The position at which each wanted token begins, from the attention of chosen heads: (W,) int32.
 
-    Inputs: queries (n_text_layer, N, n_text_state), heads (count, 2) as (layer, head), window
-    (1,), cache, team (2,).
+    Inputs: queries (n_text_layer, N, n_text_state), heads (count, 2) as (layer, head), place (2,) as
+    window and how many of its positions count, wanted (W,) consecutive tokens, cache, team (2,).
     """
+
+    def ints(*shape: int | str) -> TensorType:
+        return TensorType(DType.int32, shape, device)
+
     types = [
         TensorType(DType.float32, (dims.n_text_layer, "tokens", dims.n_text_state), device),
-        TensorType(DType.int32, ("heads", 2), device),
-        one_int(device),
+        ints("heads", 2),
+        ints(2),
+        ints("wanted"),
         cross_cache_type(dims, device, precision),
         team_type(device),
     ]
     with Graph("whisper_alignment", input_types=types, custom_extensions=[KERNELS]) as graph:
-        queries, heads, window = (value.tensor for value in graph.inputs[:3])
-        layers = Layers(device, precision, graph.inputs[4].tensor)
-        scores = layers.alignment(
-            graph.inputs[3].buffer,
-            queries,
-            heads,
-            window,
-            positions=dims.n_audio_ctx,
-            head_count=dims.n_text_head,
-        )
-        graph.output(scores)
+        queries, heads, place, wanted = (value.tensor for value in graph.inputs[:4])
+        layers = Layers(device, precision, graph.inputs[5].tensor)
+        cache = graph.inputs[4].buffer
+        graph.output(layers.alignment(cache, queries, heads, place, wanted, head_count=dims.n_text_head))
     return graph
 
 

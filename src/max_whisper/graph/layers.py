@@ -240,17 +240,15 @@ class Layers:
         cache: BufferValue,
         queries: TensorValue,
         heads: TensorValue,
-        window: TensorValue,
+        place: TensorValue,
+        wanted: TensorValue,
         *,
-        positions: int,
         head_count: int,
     ) -> TensorValue:
-        """Cross-attention scores before the softmax: (len(heads), N, positions)."""
-        shape = (heads.shape[0], queries.shape[1], positions)
-        out = TensorType(DType.float32, shape, self.device)
-        inputs = [cache, queries, heads, window, self.team]
+        """The position at which each wanted token begins, int32: (W,) -> (W,)."""
+        inputs = [cache, queries, heads, place, wanted, self.team]
         mode = self.precision.attention
-        return self._inplace("alignment", inputs, out, mode=mode, positions=positions, head_count=head_count)
+        return self._inplace("alignment", inputs, wanted.type, mode=mode, head_count=head_count)
 
     def _type(self, rows: Dim | int, columns: Dim | int) -> TensorType:
         return TensorType(DType.float32, (rows, columns), self.device)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.checkpoints.checkpoint import Checkpoint, ModelDimensions
-from max_whisper.graph.precision import PANEL, Precision
+from max_whisper.errors import DeviceError
+from max_whisper.graph.precision import PANEL, PRECISIONS, Precision
 
 AT_ONCE = 1 << 17  # weights that are packed at a time: 512 KB of float32
 
@@ -111,3 +112,36 @@ def pack_decoder(checkpoint: Checkpoint, precision: Precision) -> dict[str, Arra
         packer.mlp(f"{block}.mlp")
     packer.norm("decoder.ln")
     return packer.packed
+
+
+def pack_silero(weights: Mapping[str, NDArray[np.float32]]) -> list[Array]:
+    """Silero VAD's arrays as the kernel reads them, in the order in which it meets them.
+
+    A frame's cosines are even about its middle and its sines odd, so that the kernel multiplies both by
+    half as many numbers: the sums and the differences of samples as far from the middle.
+
+    Raises:
+        DeviceError: They are not.
+    """
+    half = 128  # samples: half a spectrum's
+    cosines, sines = np.split(weights["stft.forward_basis_buffer"][:, 0], 2)
+    mirrored = np.roll(np.flip([cosines, sines], axis=-1), 1, axis=-1)
+    if not np.array_equal([cosines, -sines], mirrored) or sines[[0, -1]].any():
+        raise DeviceError(
+            "the voice activity filter's spectrum is not Silero VAD's: pip install 'max-whisper[vad]' again"
+        )
+    convolutions = [weights[f"encoder.{i}.reparam_conv.weight"] for i in range(4)]
+    nothing = np.zeros(4 * half, np.float32)
+    layers: list[tuple[NDArray[Any], NDArray[Any]]] = [
+        (cosines[:, : half + 1], nothing[: half + 1]),
+        (sines[1:-1, 1:half], nothing[: half - 1]),
+        *(
+            (kernel.transpose(0, 2, 1).reshape(len(kernel), -1), weights[f"encoder.{i}.reparam_conv.bias"])
+            for i, kernel in enumerate(convolutions)
+        ),
+        (weights["decoder.rnn.weight_ih"], weights["decoder.rnn.bias_ih"] + weights["decoder.rnn.bias_hh"]),
+        (weights["decoder.rnn.weight_hh"], nothing),
+    ]
+    packed = [array for layer in layers for array in PRECISIONS["float32"].pack(*layer)]
+    output = [weights["decoder.decoder.2.weight"].ravel(), weights["decoder.decoder.2.bias"]]
+    return [*packed, np.concatenate(output)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ from max_whisper.graph.precision import FLOAT16_WEIGHTS, Precision, choose_preci
 from max_whisper.graph.steps import weight_addresses
 from max_whisper.graph.store import Arrays, is_packed, packed_weights
 from max_whisper.graph.team import TEAM, team_of
+from max_whisper.graph.voice import VOICE, Voice
 
 GRAPHS = ("encoder", "decoder", "steps")
 RARE_GRAPHS = ("attend", "alignment")  # for features of the caller's own, and for word times
@@ -107,6 +108,10 @@ class MaxRuntime:
     def silence(self) -> int | None:
         """See :class:`~max_whisper.graph.precision.Precision`."""
         return self._precision.silence
+
+    def voice(self, weights: Callable[[], Mapping[str, NDArray[np.float32]]]) -> Voice:
+        """A voice activity detector on the model's threads, given Silero VAD's weights."""
+        return Voice(weights, self._team, self._progress)
 
     def reserve(self, rows: int, windows: int) -> None:
         """Makes room for at least that many cache rows and windows; what they held is lost."""
@@ -209,14 +214,23 @@ class MaxRuntime:
         )
 
     def alignment(
-        self, queries: NDArray[np.float32], heads: Sequence[tuple[int, int]], window: int
-    ) -> NDArray[np.float32]:
-        """Cross-attention scores before the softmax, (len(heads), N, n_audio_ctx) float32."""
-        pairs = np.array(heads, np.int32).reshape(-1, 2)
-        (scores,) = self._rarely("alignment").execute(
-            self._floats(queries), self._ints(pairs), self._window(window), self._cross, self._team
+        self,
+        queries: NDArray[np.float32],
+        heads: Sequence[tuple[int, int]],
+        window: int,
+        positions: int,
+        wanted: slice,
+    ) -> NDArray[np.int32]:
+        """The position at which each wanted token begins; see the protocol."""
+        (begins,) = self._rarely("alignment").execute(
+            self._floats(queries),
+            self._ints(np.array(heads, np.int32).reshape(-1, 2)),
+            self._ints(np.array([window, positions], np.int32)),
+            self._ints(np.arange(queries.shape[1], dtype=np.int32)[wanted]),
+            self._cross,
+            self._team,
         )
-        return np.asarray(scores.to_numpy())
+        return np.asarray(begins.to_numpy())
 
     def _rarely(self, kind: str) -> Model:
         """A graph that few need, loaded when one does."""
@@ -276,6 +290,7 @@ def load_runtime(
     opened = open_device(name)
     kinds = (*GRAPHS, *RARE_GRAPHS) if complete else GRAPHS
     specs = [GraphSpec(kind, checkpoint.dims, tier.name, name) for kind in kinds]
+    specs += [VOICE] if complete else []
     team, encoder, decoder, steps, *_ = load_graphs([TEAM, *specs], progress)
     return MaxRuntime(
         checkpoint,

@@ -72,10 +72,15 @@ class PlantedRuntime:
         return self._runtime.run(run)
 
     def alignment(
-        self, queries: NDArray[np.float32], heads: Sequence[tuple[int, int]], window: int
-    ) -> NDArray[np.float32]:
+        self,
+        queries: NDArray[np.float32],
+        heads: Sequence[tuple[int, int]],
+        window: int,
+        positions: int,
+        wanted: slice,
+    ) -> NDArray[np.integer]:
         """As the runtime below."""
-        return self._runtime.alignment(queries, heads, window)
+        return self._runtime.alignment(queries, heads, window, positions, wanted)
 
 
 class Engine:

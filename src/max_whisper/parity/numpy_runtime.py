@@ -12,6 +12,7 @@ from max_whisper.decoding.candidates import candidates
 from max_whisper.decoding.passes import run_by_passes
 from max_whisper.decoding.runtime import Batch, HostCandidates, Ran, Run
 from max_whisper.parity.numpy_model import Array, NumpyWhisper, attention
+from max_whisper.transcribe.alignment import token_begins
 
 
 class NumpyRuntime:
@@ -80,13 +81,18 @@ class NumpyRuntime:
         return run_by_passes(self.forward, run)
 
     def alignment(
-        self, queries: NDArray[np.float32], heads: Sequence[tuple[int, int]], window: int
-    ) -> NDArray[np.float32]:
-        """Cross-attention scores before the softmax; see the protocol."""
+        self,
+        queries: NDArray[np.float32],
+        heads: Sequence[tuple[int, int]],
+        window: int,
+        positions: int,
+        wanted: slice,
+    ) -> NDArray[np.integer]:
+        """The position at which each wanted token begins; see the protocol."""
         width = self.dims.n_text_state // self.dims.n_text_head
         scores = []
         for layer, head in heads:
             of = slice(head * width, (head + 1) * width)
             key = self._cross[window][layer][0]
             scores.append(queries[layer][:, of] @ key[:, of].T * np.float32(width**-0.5))
-        return np.stack(scores)
+        return token_begins(np.stack(scores), positions, wanted)

@@ -11,31 +11,32 @@ Float = NDArray[np.float32]
 TOKENS_PER_SECOND = 50
 
 
-def token_times(scores: Float, frames: int, wanted: slice, width: int = 7) -> NDArray[np.float64]:
-    """When each of some consecutive tokens begins.
+def token_begins(scores: Float, positions: int, wanted: slice, width: int = 7) -> NDArray[np.int64]:
+    """Where each of some consecutive tokens begins.
+
+    This is the specification that a runtime's kernel is held to.
 
     Args:
         scores: (heads, tokens, n_audio_ctx) cross-attention scores before the softmax.
-        frames: How many positions of the audio hold speech.
+        positions: How many positions of the audio hold speech.
         wanted: The tokens wanted, from one on; the others only tell what is unusual in attention.
         width: Of the median filter over time.
 
     Returns:
-        (wanted tokens,) seconds from the window's start.
+        (wanted tokens,) positions.
     """
-    total = np.zeros((len(range(scores.shape[1])[wanted]), frames), np.float32)
-    if frames < 2:
-        return np.zeros(len(total))  # nothing tells the tokens apart
-    for head in scores[:, :, :frames]:
+    total = np.zeros((len(range(scores.shape[1])[wanted]), positions), np.float32)
+    if positions < 2:
+        return np.zeros(len(total), np.int64)  # nothing tells the tokens apart
+    for head in scores[:, :, :positions]:
         weights = np.exp(head - head.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
         weights -= weights.mean(axis=0)
         weights /= np.sqrt(np.square(weights).mean(axis=0))
         total += median_filter(weights[wanted], width)
     tokens, times = dtw(-total / np.float32(len(scores)))
-    begins = np.diff(tokens, prepend=-1) > 0
-    seconds: NDArray[np.float64] = times[begins] / TOKENS_PER_SECOND
-    return seconds
+    begins: NDArray[np.int64] = times[np.diff(tokens, prepend=-1) > 0]
+    return begins
 
 
 def median_filter(x: ArrayLike, filter_width: int) -> NDArray[np.floating]:

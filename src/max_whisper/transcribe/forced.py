@@ -21,7 +21,7 @@ from max_whisper.decoding.requests import Acquire, Align, Encode, Forward, Relea
 from max_whisper.decoding.runtime import Candidates, Constraint
 from max_whisper.errors import AlignmentError
 from max_whisper.spectrogram import Mel
-from max_whisper.transcribe.alignment import token_times
+from max_whisper.transcribe.alignment import TOKENS_PER_SECOND
 from max_whisper.transcribe.cutting import Window
 from max_whisper.transcribe.encoding import window_of
 from max_whisper.transcribe.known_text import TextWord, words_of
@@ -201,8 +201,9 @@ def read(
             last = again.queries()
         else:
             last = queries[:, at : at + 1]
-        scores = yield Align(np.concatenate([queries[:, :at], last], axis=1), heads, encoded)
-        found_times = token_times(scores, frames // 2, slice(first, -1))
+        asked = np.concatenate([queries[:, :at], last], axis=1)
+        begins = yield Align(asked, heads, encoded, frames // 2, slice(first, -1))
+        found_times = begins / TOKENS_PER_SECOND
         if count == most:
             times = found_times
         if not is_torn(found_times[bounds[: count + 1]], spoken[:count], frames / FRAMES_PER_SECOND):

@@ -13,7 +13,7 @@ from max_whisper.spectrogram import Mel
 from max_whisper.transcribe.language import WINDOW_FRAMES
 from max_whisper.transcribe.options import TranscribeOptions
 from max_whisper.transcribe.speech import SpeechMap
-from max_whisper.transcribe.vad import silero, speech_timestamps
+from max_whisper.transcribe.vad import Detector, silero, speech_timestamps
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +42,16 @@ class Prepared:
         return self.heard if self.speech is None else self.speech.frames
 
 
-def prepare(audio: AudioSource | ArrayLike, n_mels: int, options: TranscribeOptions) -> Prepared:
+def prepare(
+    audio: AudioSource | ArrayLike, n_mels: int, options: TranscribeOptions, detect: Detector | None = None
+) -> Prepared:
     """Reads a recording, finds its speech if options say so, and makes its log-mel.
 
     Args:
         audio: As in :func:`max_whisper.audio.as_samples`.
         n_mels: How many mel bands the model has.
         options: Those that it will be transcribed with.
+        detect: Gives the probabilities of speech; None: Silero VAD in numpy.
 
     Raises:
         AudioError: It can't be read.
@@ -60,9 +63,9 @@ def prepare(audio: AudioSource | ArrayLike, n_mels: int, options: TranscribeOpti
         return Prepared(read_log_mel(audio, n_mels, padding=N_SAMPLES))
     samples, probabilities = as_samples(audio), None
     if options.batch_size is None:
-        spans = speech_timestamps(samples, options.vad)
+        spans = speech_timestamps(samples, options.vad, detect)
     else:
-        probabilities = found = silero(samples)
+        probabilities = found = (detect or silero)(samples)
         spans = speech_timestamps(samples, options.vad, lambda _: found)
     speech = SpeechMap(spans, len(samples), options.vad.padding)
     if not spans:

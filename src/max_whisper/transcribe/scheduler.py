@@ -210,7 +210,9 @@ class Scheduler:
         if isinstance(request, Features):
             return True, self.runtime.features(request.window)
         if isinstance(request, Align):
-            return True, self.runtime.alignment(request.queries, request.heads, request.window)
+            return True, self.runtime.alignment(
+                request.queries, request.heads, request.window, request.positions, request.wanted
+            )
         raise TypeError(f"{type(request).__name__} is no request that the scheduler knows")
 
     def _acquire(self, job: Job[Any], count: int) -> tuple[bool, Any]:

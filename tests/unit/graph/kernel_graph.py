@@ -8,7 +8,7 @@ from pathlib import Path
 from max.driver import CPU
 from max.dtype import DType
 from max.engine import InferenceSession
-from max.graph import DeviceRef, Graph, TensorType, ops
+from max.graph import BufferType, DeviceRef, Graph, TensorType, ops
 
 from max_whisper.graph.encoder import team_type
 from max_whisper.graph.layers import KERNELS
@@ -17,6 +17,7 @@ from max_whisper.graph.precision import PANEL
 MODES = ("float32", "float16", "bfloat16", "int8")
 ATTENTIONS = ("float32", "bfloat16", "int8")
 HEADS = 2
+LAYERS = 2  # of cross-attention
 DEVICE = DeviceRef.CPU()
 
 
@@ -32,11 +33,17 @@ def input_types():
     types = [floats("M", "K"), floats("M", "N"), team_type(DEVICE)]
     for mode in MODES:
         types += [ints("P", f"words_{mode}", PANEL), floats(f"rows_{mode}", "columns")]
-    return [*types, floats("positions", "qkv"), floats("positions", "state")]
+    types += [floats("positions", "qkv"), floats("positions", "state")]
+    types += [BufferType(DType.int32, (1, LAYERS, HEADS, f"cross_{mode}"), DEVICE) for mode in ATTENTIONS]
+    types += [floats("positions", "kv"), floats(LAYERS, "tokens", "state")]
+    types += [ints("pairs", 2), ints(2), ints("wanted"), ints(1)]
+    return [*types, floats("samples"), TensorType(DType.int64, ("weights",), DEVICE), ints("windows")]
 
 
 def kernel_graph():
-    """Outputs: for each mode a linear layer plain, with GELU, with residual; then attention in each mode."""
+    """Outputs: for each mode a linear layer plain, with GELU, with residual; then attention in each mode,
+    where tokens begin in each mode of attention, and the probabilities of speech.
+    """
     with Graph("kernels", input_types=input_types(), custom_extensions=[KERNELS]) as graph:
         x, residual, team = (value.tensor for value in graph.inputs[:3])
         outputs = []
@@ -46,11 +53,35 @@ def kernel_graph():
                 parameters = {"mode": mode, "activation": activation}
                 outputs += op("linear", [x, *layer, team], residual.type, **parameters)
             outputs += op("linear_residual", [x, *layer, residual, team], residual.type, mode=mode)
-        qkv, heads = (value.tensor for value in graph.inputs[3 + 2 * len(MODES) :])
+        rest = graph.inputs[3 + 2 * len(MODES) :]
+        qkv, heads = (value.tensor for value in rest[:2])
         for mode in ATTENTIONS:
             outputs += op("encoder_attention", [qkv, team], heads.type, mode=mode, heads=HEADS)
+        caches, rest = rest[2 : 2 + len(ATTENTIONS)], rest[2 + len(ATTENTIONS) :]
+        kv, *asked, window = (value.tensor for value in rest[:6])
+        for mode, cache in zip(ATTENTIONS, caches):
+            outputs += followed(mode, cache.buffer, kv, asked, window, team)
+        samples, weights, windows = (value.tensor for value in rest[6:])
+        out = TensorType(DType.float32, windows.shape, DEVICE)
+        outputs += op("voice", [samples, weights, windows, team], out)
         graph.output(*outputs)
     return graph
+
+
+def followed(mode, cache, kv, asked, window, team):
+    """Where tokens begin, by keys that each layer of the cache keeps."""
+    for layer in range(LAYERS):
+        ops.inplace_custom(
+            "whisper_keep_cross",
+            DEVICE,
+            [cache, kv, window, team],
+            parameters={"mode": mode, "layer": layer, "heads": HEADS},
+        )
+    begins = asked[-1].type
+    parameters = {"mode": mode, "head_count": HEADS}
+    return ops.inplace_custom(
+        "whisper_alignment", DEVICE, [cache, *asked, team], [begins], parameters=parameters
+    )
 
 
 def op(name, inputs, out, **parameters):

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,17 @@ from max.driver import CPU, Buffer
 from max.engine import InferenceSession, read
 
 from max_whisper.graph.artifacts import load_graphs
+from max_whisper.graph.layers import packed_positions
+from max_whisper.graph.packing import pack_silero
 from max_whisper.graph.precision import FLOAT16_WEIGHTS, PRECISIONS, quantise, to_bfloat16
 from max_whisper.graph.processor import features
 from max_whisper.graph.team import TEAM, team_of
+from max_whisper.transcribe.alignment import token_begins
+from max_whisper.transcribe.silero import Silero, State
 
 HEADS, HEAD_SIZE = 2, 64
+ATTENTIONS = ("float32", "bfloat16", "int8")
+PAIRS = [(0, 0), (1, 1), (1, 0)]  # layers and heads whose attention is followed
 MODES = ("float32", "float16", "bfloat16", "int8")
 PACKINGS = {**PRECISIONS, "float16": FLOAT16_WEIGHTS}
 # (rows, inner dimension, columns): a step, few rows, many rows in either division, odd ends.
@@ -87,6 +94,26 @@ class Case:
         state = HEADS * HEAD_SIZE
         self.qkv = rng.normal(size=(positions, 3 * state)).astype(np.float32)
         self.threads = threads
+        self.kv = rng.normal(size=(positions, 2 * state)).astype(np.float32)
+        self.tokens(np.linspace(0, positions, 5).astype(int)[:-1], positions)
+        self.samples = rng.normal(size=700).astype(np.float32)
+        self.silero = silero(rng)
+
+    def tokens(self, begins, positions, seed=0):
+        """Tokens that attend to the positions from where they begin to the next one's begin."""
+        rng = np.random.default_rng(seed)
+        state = HEADS * HEAD_SIZE
+        self.positions, self.wanted = positions, slice(1, -1)
+        self.queries = rng.normal(size=(2, len(begins) + 2, state)).astype(np.float32)
+        for token, (start, end) in enumerate(pairwise([*begins, len(self.kv)]), start=1):
+            self.queries[:, token] += self.kv[start:end, :state].sum(axis=0)
+
+    def begins(self):
+        """Where the wanted tokens begin, by the definition."""
+        keys = self.kv.astype(np.float64)
+        parts = [(layer, slice(head * HEAD_SIZE, (head + 1) * HEAD_SIZE)) for layer, head in PAIRS]
+        scores = [self.queries[layer][:, part] @ keys[:, part].T / HEAD_SIZE**0.5 for layer, part in parts]
+        return token_begins(np.array(scores, np.float32), self.positions, self.wanted)
 
     def run(self, kernels, rows=slice(None)):
         arrays = [self.x[rows], self.residual[rows], team(self.threads)]
@@ -94,6 +121,15 @@ class Case:
             arrays += PACKINGS[mode].pack(self.weight, self.bias)
         positions, width = self.qkv.shape
         arrays += [self.qkv, np.zeros((positions, width // 3), np.float32)]
+        for mode in ATTENTIONS:
+            words = PRECISIONS[mode].attention_words(packed_positions(positions), HEAD_SIZE)
+            arrays.append(np.zeros((1, 2, HEADS, words), np.int32))
+        tokens = np.arange(self.queries.shape[1])[self.wanted]
+        numbers = [PAIRS, [0, self.positions], tokens, [0]]
+        arrays += [self.kv, self.queries, *(np.array(values, np.int32) for values in numbers)]
+        weights = pack_silero(self.silero)
+        addresses = np.array([array.ctypes.data for array in weights], np.int64)
+        arrays += [self.samples, addresses, np.zeros(-(-len(self.samples) // 512), np.int32)]
         results = kernels.execute(*(Buffer.from_numpy(np.ascontiguousarray(array)) for array in arrays))
         return [result.to_numpy().copy() for result in results]
 
@@ -165,7 +201,7 @@ def test_linear_layers(kernels, bytes_meet_int8, size):
 def test_attention(kernels, bytes_meet_int8, positions, threads):
     case = Case(1, 64, 32, positions=positions, threads=threads)
     expected = attention(case.qkv)
-    *_, exact, half, integers = case.run(kernels)
+    exact, half, integers = case.run(kernels)[3 * len(MODES) :][:3]
     assert np.abs(exact - expected).max() < 1e-5
     assert np.abs(half - expected).max() < 3e-2
     # What is left beside the rounding of queries, keys and values is that of the weights.
@@ -206,3 +242,46 @@ def test_threads_do_not_change_results(kernels):
         first, *others = (Case(rows, 132, 97, threads=threads).run(kernels) for threads in (1, 2, 5))
         for other in others:
             assert all(np.array_equal(one, two) for one, two in zip(first, other))
+
+
+@pytest.mark.parametrize("positions", [1, 2, 3, 4, 15, 45, 100, 700])
+@pytest.mark.parametrize("beyond", [0, 9])
+def test_tokens_begin_where_the_definition_has_them(kernels, positions, beyond):
+    case = Case(1, 64, 32, positions=positions + beyond)
+    case.tokens(np.linspace(0, positions, max(2, positions // 12)).astype(int)[:-1], positions)
+    expected = case.begins()
+    exact, half, integers = case.run(kernels)[3 * len(MODES) + 3 :][:3]
+    assert exact.tolist() == expected.tolist()
+    for found in (half, integers):
+        assert np.median(np.abs(found - expected)) <= 1
+
+
+def silero(rng):
+    """A model of the form of Silero VAD's, which says anything."""
+
+    def drawn(*shape):
+        return (rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+    angles = 2 * np.pi * np.arange(129)[:, None] * np.arange(256) / 256
+    waves = np.concatenate([np.cos(angles), np.sin(angles)]) * np.hanning(257)[:-1]
+    waves = np.concatenate([waves[:, :129], np.repeat([1, -1], 129)[:, None] * waves[:, 127:0:-1]], axis=1)
+    waves[[129, -1]] = waves[129:, [0, 128]] = 0
+    weights = {"stft.forward_basis_buffer": waves.astype(np.float32)[:, None]}
+    for i, (out, into) in enumerate([(128, 129), (64, 128), (64, 64), (128, 64)]):
+        weights[f"encoder.{i}.reparam_conv.weight"] = drawn(out, into, 3)
+        weights[f"encoder.{i}.reparam_conv.bias"] = drawn(out)
+    for name in ("ih", "hh"):
+        weights[f"decoder.rnn.weight_{name}"] = drawn(512, 128) * 2
+        weights[f"decoder.rnn.bias_{name}"] = drawn(512)
+    return {**weights, "decoder.decoder.2.weight": drawn(1, 128, 1), "decoder.decoder.2.bias": drawn(1)}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 512, 513, 512 * 24, 512 * 193 + 5])
+def test_speech_is_as_probable_as_in_numpy(kernels, count, threads):
+    case = Case(1, 64, 32, threads=threads)
+    case.samples = np.random.default_rng(count).normal(size=count).astype(np.float32)
+    expected = Silero(case.silero).probabilities(case.samples, State())
+    found = case.run(kernels)[-1]
+    assert found.shape == (len(expected),) and (count < 600 or np.ptp(expected) > 0.01)
+    assert np.abs(found - expected).max() < 1e-5

@@ -104,13 +104,13 @@ def test_constraints_become_rows_of_one_width():
     limits, forbidden, repeated, numbers = ConstraintArrays().fill(
         [
             Constraint(suppressed=shared, first=3, watch=9, seed=(7 << 32) | 0xFFFFFFFF, temperature=0.5),
-            Constraint(suppressed=shared, banned=(1,), repeated=(2, 3), repetition_penalty=1.5),
+            Constraint(watch_stop=8, suppressed=shared, banned=(1,), repeated=(2, 3), repetition_penalty=1.5),
         ]
     )
     assert forbidden.tolist() == [[5, 6, 7, -1], [5, 6, 7, 1]]
     assert repeated.tolist() == [[-1, -1], [2, 3]]
-    assert limits[0].tolist() == [3, 1 << 30, 0, 1 << 30, 0, 9, -1, 7]
-    assert limits[1, 5] == -1
+    assert limits[0].tolist() == [3, 1 << 30, 0, 1 << 30, 0, 9, -1, 7, 1 << 30]
+    assert limits[1, [5, 8]].tolist() == [-1, 8]
     assert numbers.tolist() == [[0.5, 1.0], [0.0, 1.5]]
 
 

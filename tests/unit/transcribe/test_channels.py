@@ -192,10 +192,10 @@ def test_many_calls_get_what_each_gets_alone_and_errors_stay_with_their_own(mode
 def test_the_first_error_of_a_channel_ends_its_call(model, monkeypatch):
     prepare = transcriber.prepare
 
-    def failing(audio, n_mels, options):
+    def failing(audio, n_mels, options, detect):
         if audio[0] == np.float32(0.03):
             raise AudioError("broken")
-        return prepare(audio, n_mels, options)
+        return prepare(audio, n_mels, options, detect)
 
     monkeypatch.setattr(transcriber, "prepare", failing)
     with pytest.raises(AudioError, match="broken"):

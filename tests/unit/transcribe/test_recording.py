@@ -285,7 +285,7 @@ def test_log_probabilities_go_with_their_segments():
 class Attentive(MockRuntime):
     """With attention that wanders."""
 
-    def alignment(self, queries, heads, window):
+    def scores(self, queries, heads, window):
         chance = np.random.default_rng(3)
         return chance.standard_normal((len(heads), queries.shape[1], 1500)).astype(np.float32)
 

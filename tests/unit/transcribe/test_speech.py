@@ -212,7 +212,7 @@ def model(monkeypatch):
         frames = (len(audio) + padding) // 160
         return np.tile((np.arange(frames) * len(audio) % 7).astype(np.float32), (DIMS.n_mels, 1))
 
-    def ones(samples, options):
+    def ones(samples, options, detect):
         edges = np.flatnonzero(np.diff(samples == 1, prepend=False, append=False))
         return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 

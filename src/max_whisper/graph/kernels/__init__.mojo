@@ -20,3 +20,4 @@ from .layer_ops import (
     LinearResidual,
     PadFrames,
 )
+from .voice_ops import Voice

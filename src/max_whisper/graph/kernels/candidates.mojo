@@ -25,7 +25,8 @@ comptime WEIGH = 4
 comptime WATCH = 5
 comptime SEED_LOW = 6
 comptime SEED_HIGH = 7
-comptime LIMITS = 8
+comptime WATCH_STOP = 8
+comptime LIMITS = 9
 
 
 comptime PART = 2048  # tokens of a part, at most
@@ -212,16 +213,19 @@ struct PartTasks(Work):
         var count = bounds[1] - start
         var logits = self.rows.logits.unsafe_offset(row * self.rows.V + start)
         var raw = Sum()
-        if self.rows.limits[unsafe_offset=row * LIMITS + WATCH] >= 0:
-            raw = Sum(logits, count)
+        var limits = self.rows.limits.unsafe_offset(row * LIMITS)
+        if limits[unsafe_offset=WATCH] >= 0:
+            raw = Sum(logits, min(count, max(0, Int(limits[unsafe_offset=WATCH_STOP]) - start)))
+        var sums = self.rows.sums.unsafe_offset(task * SUMS)
+        sums[unsafe_offset=2] = raw.top
+        sums[unsafe_offset=3] = raw.total
+        if self.rows.k == 0:
+            return
         var x = unsafe_alloc[F32](PART + WIDTH, alignment=64)
         self._constrain(x, logits, row, start, count)
         var allowed = Sum(x, count)
-        var sums = self.rows.sums.unsafe_offset(task * SUMS)
         sums[unsafe_offset=0] = allowed.top
         sums[unsafe_offset=1] = allowed.total
-        sums[unsafe_offset=2] = raw.top
-        sums[unsafe_offset=3] = raw.total
         var best = self.rows.best(row, part)
         best.clear()
         best.search(x, start, count)
@@ -229,7 +233,6 @@ struct PartTasks(Work):
         drawn.clear()
         var temperature = self.rows.numbers[unsafe_offset=row * 2]
         if temperature > 0:
-            var limits = self.rows.limits.unsafe_offset(row * LIMITS)
             draw(
                 drawn,
                 x,
@@ -266,23 +269,27 @@ struct PartTasks(Work):
 
 def choose(rows: Rows, row: Int, tokens: Ints, logprobs: Floats, watched: Floats):
     """One row's candidates, from what was found of its parts."""
-    var text = Sum()
-    var stamps = Sum()
     var raw = Sum()
-    var begin = rows.begin(row)
     for part in range(rows.parts):
         var sums = rows.sums.unsafe_offset(rows.place(row, part) * SUMS)
         raw.add(Sum(sums[unsafe_offset=2], sums[unsafe_offset=3]))
-        var allowed = Sum(sums[unsafe_offset=0], sums[unsafe_offset=1])
-        if part < ceildiv(begin, PART):
-            text.add(allowed)
-        else:
-            stamps.add(allowed)
     var limits = rows.limits.unsafe_offset(row * LIMITS)
     var watch = Int(limits[unsafe_offset=WATCH])
     watched[] = F32(0) / F32(0)
     if watch >= 0:
         watched[] = exp(rows.logits[unsafe_offset=row * rows.V + watch] - raw.log())
+    if rows.k == 0:
+        return
+    var text = Sum()
+    var stamps = Sum()
+    var begin = rows.begin(row)
+    for part in range(rows.parts):
+        var sums = rows.sums.unsafe_offset(rows.place(row, part) * SUMS)
+        var allowed = Sum(sums[unsafe_offset=0], sums[unsafe_offset=1])
+        if part < ceildiv(begin, PART):
+            text.add(allowed)
+        else:
+            stamps.add(allowed)
     # Where timestamps together outweigh every single text token, text is forbidden.
     var only_stamps = limits[unsafe_offset=WEIGH] != 0 and stamps.log() > text.top
     var first = ceildiv(begin, PART) if only_stamps else 0
@@ -334,7 +341,7 @@ def candidates(
     Args:
         tokens: (L, k) ids, best first.
         logprobs: (L, k) log-probabilities under the constraint.
-        watched: (L,) unconstrained probability of the watched token, or nan.
+        watched: (L,) unconstrained probability of the watched token below WATCH_STOP, or nan.
         logits: (L, V).
         limits: (L, LIMITS).
         forbidden: (L, forbidden_count) ids, -1 for none.
@@ -342,7 +349,7 @@ def candidates(
         numbers: (L, 2) temperature, repetition penalty.
         L: Rows.
         V: Vocabulary.
-        k: Candidates a row.
+        k: Candidates a row; of 0, only what is watched is computed.
         forbidden_count: Columns of `forbidden`.
         repeated_count: Columns of `repeated`.
         team: Who works.

@@ -1,7 +1,8 @@
 """The ops that the decoder alone has, and the one that starts a team of threads."""
 
+from .begins import token_begins
 from .candidates import candidates
-from .cross import AlignmentTasks, cross_attention
+from .cross import cross_attention
 from .past import self_attention
 from .pointwise import embed
 from .steps import Caches, Decoder, steps
@@ -226,36 +227,42 @@ struct Steps:
 
 @extensibility.register("whisper_alignment")
 struct Alignment:
-    """Cross-attention scores before the softmax: (heads, N, positions).
+    """The position at which each wanted token begins; see begins.mojo.
 
-    `heads` lists (layer, head) pairs; queries are (layers, N, state).
+    `heads` lists (layer, head) pairs; queries are (layers, N, state); `place` is the window and how
+    many of its positions count.
     """
 
     @staticmethod
     def execute[
-        target: StaticString, mode: StaticString, positions: Int, head_count: Int
+        target: StaticString, mode: StaticString, head_count: Int
     ](
-        result: OutputTensor[dtype=f32, rank=3, ...],
+        begins: OutputTensor[dtype=i32, rank=1, ...],
         cache: MutableInputTensor[dtype=i32, rank=4, ...],
         queries: InputTensor[dtype=f32, rank=3, ...],
         heads: InputTensor[dtype=i32, rank=2, ...],
-        window: InputTensor[dtype=i32, rank=1, ...],
+        place: InputTensor[dtype=i32, rank=1, ...],
+        wanted: InputTensor[dtype=i32, rank=1, ...],
         team: InputTensor[dtype=DType.int64, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
+        var window = Int(untracked(place.unsafe_ptr())[])
         var layers = Int(cache.dim_size(1)) * head_count * Int(cache.dim_size(3))
-        var tasks = AlignmentTasks[mode](
-            untracked(result.unsafe_ptr()),
+        token_begins[mode](
+            untracked(begins.unsafe_ptr()),
             untracked(queries.unsafe_ptr()),
-            untracked(cache.unsafe_ptr()).unsafe_offset(Int(untracked(window.unsafe_ptr())[]) * layers),
+            untracked(cache.unsafe_ptr()).unsafe_offset(window * layers),
             Int(cache.dim_size(3)),
             untracked(heads.unsafe_ptr()),
+            Int(heads.dim_size(0)),
+            untracked(wanted.unsafe_ptr()),
+            Int(wanted.dim_size(0)),
             Int(queries.dim_size(1)),
-            positions,
+            Int(untracked(place.unsafe_ptr())[unsafe_offset=1]),
             head_count,
             Int(queries.dim_size(2)) // head_count,
+            reached(team),
         )
-        reached(team).do(tasks, Int(heads.dim_size(0)))
 
 
 @extensibility.register("whisper_team")

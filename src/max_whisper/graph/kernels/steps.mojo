@@ -16,6 +16,7 @@ from .candidates import (
     TIMESTAMP_FIRST,
     TIMESTAMP_STOP,
     WATCH,
+    WATCH_STOP,
     WEIGH,
     candidates,
 )
@@ -200,6 +201,7 @@ def limit(limits: Ints, start: Ints, low: Int32, high: Int32):
     limits[unsafe_offset=WATCH] = -1
     limits[unsafe_offset=SEED_LOW] = low
     limits[unsafe_offset=SEED_HIGH] = high
+    limits[unsafe_offset=WATCH_STOP] = NEVER_BEGINS
     if begin == NEVER_BEGINS:
         return
     limits[unsafe_offset=WEIGH] = 1
