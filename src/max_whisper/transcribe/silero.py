@@ -142,7 +142,6 @@ def silero_model() -> Silero:
     return Silero(silero_weights())
 
 
-@cache
 def silero_weights() -> dict[str, Array]:
     """The installed model's arrays by the names that the ONNX file gives them.
 
