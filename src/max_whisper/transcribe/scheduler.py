@@ -28,7 +28,7 @@ from max_whisper.decoding.requests import (
     Release,
     Request,
 )
-from max_whisper.decoding.runtime import ALL, Batch, Candidates, Constraint, Ran, Run, Runtime
+from max_whisper.decoding.runtime import ALL, Batch, Beams, Candidates, Constraint, Ran, Run, Runtime
 
 Result = TypeVar("Result")
 
@@ -157,11 +157,18 @@ class Scheduler:
             if job.done:
                 self._retire(job)
         passing = [job for job in self._jobs if isinstance(job._request, Forward)]
-        running = [job for job in self._jobs if isinstance(job._request, GoOn)]
         if passing:
             self._pass(passing, self._forward)
-        if running:
-            self._pass(running, self._run)
+            for job in passing:  # one that has begun goes on with those that are on their way
+                self._serve(job)
+                if job.done:
+                    self._retire(job)
+        running: dict[int, list[Job[Any]]] = {}  # jobs by how many candidates they want
+        for job in self._jobs:
+            if isinstance(job._request, GoOn):
+                running.setdefault(job._request.k, []).append(job)
+        for together in running.values():
+            self._pass(together, self._run)
         if passing or running:
             return True
         if self._jobs and not moved and not self._may_grow():
@@ -314,6 +321,7 @@ class Scheduler:
                 [request.plan for request, count in zip(requests, counts) for _ in range(count)],
                 np.concatenate([request.seeds[:, :steps] for request in requests]),
                 requests[0].eot,  # a model has one
+                _all_beams([request.beams for request in requests]),
             )
         )
         ends = np.cumsum(counts).tolist()
@@ -333,3 +341,12 @@ class Scheduler:
         self._free_rows, self._free_windows = list(range(rows)), list(range(windows))
         identity = np.arange(rows, dtype=np.int32)[:, None]
         self._sources = np.repeat(identity, self.runtime.dims.n_text_ctx, axis=1)
+
+
+def _all_beams(parts: Sequence[Beams | None]) -> Beams | None:
+    """The beams of several searches of one size."""
+    beams = [part for part in parts if part is not None]
+    if not beams:
+        return None
+    sums = np.concatenate([part.sums for part in beams])
+    return Beams(beams[0].size, sums, np.concatenate([part.wanted for part in beams]))

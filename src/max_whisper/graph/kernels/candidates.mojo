@@ -155,7 +155,6 @@ def draw(best: Best, x: Floats, start: Int, count: Int, temperature: F32, low: U
                 best.offer(Int32(start + i + lane), value / temperature + noise[lane])
 
 
-@fieldwise_init
 struct Rows(ImplicitlyCopyable, Movable):
     """L rows of logits and constraints, and what is found of their parts."""
 
@@ -172,6 +171,49 @@ struct Rows(ImplicitlyCopyable, Movable):
     var sums: Floats  # (L, parts, SUMS)
     var best_tokens: Ints  # (L, parts, k + 1): the best, then the draw
     var best_values: Floats
+
+    def __init__(
+        out self,
+        L: Int,
+        logits: Floats,
+        limits: Ints,
+        forbidden: Ints,
+        repeated: Ints,
+        numbers: Floats,
+        V: Int,
+        k: Int,
+        forbidden_count: Int,
+        repeated_count: Int,
+    ):
+        self.logits = logits
+        self.limits = limits
+        self.forbidden = forbidden
+        self.repeated = repeated
+        self.numbers = numbers
+        self.V = V
+        self.k = k
+        self.forbidden_count = forbidden_count
+        self.repeated_count = repeated_count
+        self.parts = ceildiv(V, PART) + 1  # text and timestamps may each end with a part that is not full
+        self.sums = unsafe_alloc[F32](L * self.parts * SUMS)
+        self.best_tokens = unsafe_alloc[Int32](L * self.parts * (k + 1))
+        self.best_values = unsafe_alloc[F32](L * self.parts * (k + 1))
+
+    def free(self):
+        self.sums.unsafe_free()
+        self.best_tokens.unsafe_free()
+        self.best_values.unsafe_free()
+
+    def choose(self, L: Int, tokens: Ints, logprobs: Floats, watched: Floats):
+        """All rows' candidates, from what was found of their parts; see `candidates`."""
+        for row in range(L):
+            choose(
+                self,
+                row,
+                tokens.unsafe_offset(row * self.k),
+                logprobs.unsafe_offset(row * self.k),
+                watched.unsafe_offset(row),
+            )
 
     def begin(self, row: Int) -> Int:
         """Where a row's timestamps begin."""
@@ -207,17 +249,21 @@ struct PartTasks(Work):
     def run(self, task: Int):
         var row = task // self.rows.parts
         var part = task % self.rows.parts
+        var start = self.rows.range_of(row, part)[0]
+        self.find(row, part, self.rows.logits.unsafe_offset(row * self.rows.V + start))
+
+    def find(self, row: Int, part: Int, logits: Floats):
+        """What there is to be known of a part, whose logits lie there."""
         var bounds = self.rows.range_of(row, part)
         var start = bounds[0]
         var count = bounds[1] - start
-        var logits = self.rows.logits.unsafe_offset(row * self.rows.V + start)
         var raw = Sum()
         if self.rows.limits[unsafe_offset=row * LIMITS + WATCH] >= 0:
             raw = Sum(logits, count)
         var x = unsafe_alloc[F32](PART + WIDTH, alignment=64)
         self._constrain(x, logits, row, start, count)
         var allowed = Sum(x, count)
-        var sums = self.rows.sums.unsafe_offset(task * SUMS)
+        var sums = self.rows.sums.unsafe_offset(self.rows.place(row, part) * SUMS)
         sums[unsafe_offset=0] = allowed.top
         sums[unsafe_offset=1] = allowed.total
         sums[unsafe_offset=2] = raw.top
@@ -347,34 +393,7 @@ def candidates(
         repeated_count: Columns of `repeated`.
         team: Who works.
     """
-    var parts = ceildiv(V, PART) + 1  # text and timestamps may each end with a part that is not full
-    var sums = unsafe_alloc[F32](L * parts * SUMS)
-    var best_tokens = unsafe_alloc[Int32](L * parts * (k + 1))
-    var best_values = unsafe_alloc[F32](L * parts * (k + 1))
-    var rows = Rows(
-        logits,
-        limits,
-        forbidden,
-        repeated,
-        numbers,
-        V,
-        k,
-        forbidden_count,
-        repeated_count,
-        parts,
-        sums,
-        best_tokens,
-        best_values,
-    )
-    team.do(PartTasks(rows), L * parts)
-    for row in range(L):
-        choose(
-            rows,
-            row,
-            tokens.unsafe_offset(row * k),
-            logprobs.unsafe_offset(row * k),
-            watched.unsafe_offset(row),
-        )
-    sums.unsafe_free()
-    best_tokens.unsafe_free()
-    best_values.unsafe_free()
+    var rows = Rows(L, logits, limits, forbidden, repeated, numbers, V, k, forbidden_count, repeated_count)
+    team.do(PartTasks(rows), L * rows.parts)
+    rows.choose(L, tokens, logprobs, watched)
+    rows.free()
