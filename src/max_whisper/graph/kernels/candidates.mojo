@@ -5,8 +5,9 @@ none of which has both text and timestamps: each part gives its maximum, the sum
 exponentials and its best tokens, from which everything asked for follows, whoever did the parts.
 """
 
+from std.bit import count_trailing_zeros
 from std.math import exp, log
-from std.memory import bitcast
+from std.memory import bitcast, pack_bits
 from std.memory.alloc import unsafe_alloc
 
 from .pack import larger
@@ -128,12 +129,16 @@ struct Best(ImplicitlyCopyable, Movable):
     def search(self, x: Floats, start: Int, count: Int):
         """Offers x[0] to x[count - 1], the tokens from `start` on."""
         for i in range(0, count, WIDTH):
-            var lanes = min(WIDTH, count - i)
-            if lanes == WIDTH and self.tokens[unsafe_offset=self.k - 1] >= 0:
-                if not (x.unsafe_load[width=WIDTH](i).reduce_max() > self.least()):
-                    continue
-            for lane in range(i, i + lanes):
+            if i + WIDTH > count or self.tokens[unsafe_offset=self.k - 1] < 0:
+                for lane in range(i, min(i + WIDTH, count)):
+                    self.offer(Int32(start + lane), x[unsafe_offset=lane])
+                continue
+            # Few are worth a look.
+            var better = pack_bits(x.unsafe_load[width=WIDTH](i).gt(Vec(self.least())))
+            while better != 0:
+                var lane = i + Int(count_trailing_zeros(better))
                 self.offer(Int32(start + lane), x[unsafe_offset=lane])
+                better &= better - 1
 
 
 def draw(best: Best, x: Floats, start: Int, count: Int, temperature: F32, low: UInt32, high: UInt32):

@@ -41,7 +41,8 @@ struct HeadTasks[mode: StaticString](Work):
     var whole: Int
 
     def run(self, task: Int):
-        var width = ceildiv(max(PART, self.layer.N - self.whole * PART), PANEL) * PANEL
+        # Rows that are no power of two apart fall into different cache sets.
+        var width = ceildiv(max(PART, self.layer.N - self.whole * PART), PANEL) * PANEL + GAP
         var tiles = ceildiv(self.L, ROWS) * ROWS
         var logits = unsafe_alloc[Float32](self.L * width, alignment=64)
         var sums = unsafe_alloc[Int32](tiles * PANEL, alignment=64)
