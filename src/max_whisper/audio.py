@@ -171,10 +171,8 @@ def log_mel_spectrogram(
     spectrogram = np.empty((n_mels, total // HOP_LENGTH), np.float32)
 
     # Only what lies within reach of the samples is transformed: the rest of the padding is silent.
-    reach = samples.size + N_FFT
-    near = np.pad(samples, (0, min(padding, reach - samples.size)))
-    ends = (margin, margin) if total == near.size else (margin, 0)
-    near = np.pad(near, ends, mode="reflect")
+    silence = min(padding, N_FFT)
+    near = _mirrored(samples, silence, margin, margin if silence == padding else 0)
     frames = np.lib.stride_tricks.sliding_window_view(near, N_FFT)[::HOP_LENGTH]
     sounding = min(len(frames), spectrogram.shape[1])
 
@@ -187,6 +185,17 @@ def log_mel_spectrogram(
             np.matmul(filters, power.T, out=spectrogram[:, start:stop])
     spectrogram[:, sounding:] = 0
     return _compress(spectrogram)
+
+
+def _mirrored(samples: NDArray[np.float32], silence: int, before: int, after: int) -> NDArray[np.float32]:
+    """Samples and some zeros, with what lies within reach of both ends mirrored behind them; one copy."""
+    end = before + samples.size + silence
+    out = np.empty(end + after, np.float32)
+    out[before : before + samples.size] = samples
+    out[before + samples.size : end] = 0
+    out[:before] = out[2 * before : before : -1]
+    out[end:] = out[end - 2 : end - 2 - after : -1]
+    return out
 
 
 def _compress(power: NDArray[np.float32]) -> NDArray[np.float32]:
