@@ -265,7 +265,7 @@ def best_continuations(
     kept: list[Continuation] = []
     ended: list[Continuation] = []
     for candidate in sorted(range(len(scores)), key=scores.__getitem__, reverse=True):
-        found = Continuation(*divmod(candidate, k), ids[candidate], scores[candidate])
+        found = Continuation(candidate // k, candidate % k, ids[candidate], scores[candidate])
         if found.token != eot:
             kept.append(found)
             if len(kept) == size:

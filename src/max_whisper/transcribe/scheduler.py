@@ -151,29 +151,32 @@ class Scheduler:
         if self._wanted != (self._rows, self._windows):
             self._grow()
         self._rows_short = False
-        moved = False
-        for job in list(self._jobs):
-            moved = self._serve(job) or moved
-            if job.done:
-                self._retire(job)
+        moved = self._serve_all(self._jobs)
         passing = [job for job in self._jobs if isinstance(job._request, Forward)]
         if passing:
             self._pass(passing, self._forward)
-            for job in passing:  # one that has begun goes on with those that are on their way
-                self._serve(job)
-                if job.done:
-                    self._retire(job)
+            self._serve_all(passing)  # those that have begun go on with those that are on their way
         running: dict[int, list[Job[Any]]] = {}  # jobs by how many candidates they want
         for job in self._jobs:
             if isinstance(job._request, GoOn):
                 running.setdefault(job._request.k, []).append(job)
         for together in running.values():
             self._pass(together, self._run)
+            self._serve_all(together)  # those that end make room before the others go on
         if passing or running:
             return True
         if self._jobs and not moved and not self._may_grow():
             self._fail(self._jobs, RuntimeError("no job can go on: each waits for what another one holds"))
         return bool(self._jobs)
+
+    def _serve_all(self, jobs: Sequence[Job[Any]]) -> bool:
+        """Answers jobs until they want a pass or have to wait; returns whether any got on."""
+        moved = False
+        for job in list(jobs):
+            moved = self._serve(job) or moved
+            if job.done:
+                self._retire(job)
+        return moved
 
     def _serve(self, job: Job[Any]) -> bool:
         """Answers a job until it wants a pass or has to wait; returns whether it got on."""
