@@ -6,6 +6,8 @@ The N tokens of a pass are a flat list, each with its cache row, its position an
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from max.dtype import DType
 from max.graph import BufferType, BufferValue, DeviceRef, Graph, TensorType, TensorValue
 
@@ -14,6 +16,8 @@ from max_whisper.graph.encoder import cross_cache_type, one_int, team_type
 from max_whisper.graph.layers import KERNELS, Layers
 from max_whisper.graph.precision import Precision
 from max_whisper.graph.stages import Stages
+
+Rows = TypeVar("Rows", int, str)
 
 LIMITS = 8  # integers a constraint is told in, as in kernels/candidates.mojo
 
@@ -159,6 +163,11 @@ def _inputs(dims: ModelDimensions, device: DeviceRef, precision: Precision) -> l
 
 
 def self_cache_type(dims: ModelDimensions, device: DeviceRef) -> BufferType:
-    """(layers, keys and values, rows, n_text_ctx, state)."""
-    shape = (dims.n_text_layer, 2, "rows", dims.n_text_ctx, dims.n_text_state)
-    return BufferType(DType.float32, shape, device)
+    """The cache of self-attention."""
+    return BufferType(DType.float32, self_cache_shape(dims, "rows"), device)
+
+
+def self_cache_shape(dims: ModelDimensions, rows: Rows) -> tuple[int, int, Rows, int, int, int]:
+    """(layers, keys and values, rows, heads, n_text_ctx, head size)."""
+    heads = dims.n_text_head
+    return dims.n_text_layer, 2, rows, heads, dims.n_text_ctx, dims.n_text_state // heads

@@ -60,8 +60,8 @@ class Precision:
         return -(-depth // STEPS[self.linear])
 
     def attention_words(self, positions: int, head_size: int) -> int:
-        """Words that hold a head's keys and values, their scales if they are integers, and a header."""
-        scales = 2 * positions if self.attention == "int8" else 0
+        """Words that hold a head's keys and values, scales and sums if they are integers, and a header."""
+        scales = 3 * positions if self.attention == "int8" else 0
         return 2 * positions * head_size // STEPS[self.attention] + scales + HEADER
 
     def pack(self, weight: Array, bias: Array) -> tuple[Words, Floats]:

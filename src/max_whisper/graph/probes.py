@@ -20,6 +20,7 @@ from max_whisper.decoding.runtime import NO_CONSTRAINT
 from max_whisper.graph.artifacts import GraphSpec, Progress, load_graphs
 from max_whisper.graph.compile import build, open_device
 from max_whisper.graph.constraints import ConstraintArrays
+from max_whisper.graph.decoder import self_cache_shape
 from max_whisper.graph.encoder import cross_cache_shape
 from max_whisper.graph.precision import choose_precision
 from max_whisper.graph.runtime import available_cores, for_weights, weights
@@ -97,9 +98,7 @@ def _decoder_inputs(checkpoint: Checkpoint, tokens: Sequence[int]) -> list[Buffe
 
 
 def _caches(checkpoint: Checkpoint, device: Any, cross: Buffer) -> tuple[Buffer, Buffer]:
-    dims = checkpoint.dims
-    shape = (dims.n_text_layer, 2, 1, dims.n_text_ctx, dims.n_text_state)
-    return Buffer(DType.float32, shape, device), cross
+    return Buffer(DType.float32, self_cache_shape(checkpoint.dims, 1), device), cross
 
 
 def _take_apart(stages: dict[str, Floats], checkpoint: Checkpoint) -> None:

@@ -24,6 +24,7 @@ from max_whisper.errors import OptionError
 from max_whisper.graph.artifacts import GraphSpec, Progress, load_graphs
 from max_whisper.graph.compile import open_device
 from max_whisper.graph.constraints import ConstraintArrays
+from max_whisper.graph.decoder import self_cache_shape
 from max_whisper.graph.encoder import cross_cache_shape
 from max_whisper.graph.packing import pack_cross, pack_decoder, pack_encoder
 from max_whisper.graph.precision import FLOAT16_WEIGHTS, Precision, choose_precision, fits_float16
@@ -230,9 +231,7 @@ class MaxRuntime:
         return self._rare[kind]
 
     def _new_cache(self, rows: int) -> Buffer:
-        dims = self._dims
-        shape = (dims.n_text_layer, 2, rows, dims.n_text_ctx, dims.n_text_state)
-        return Buffer(DType.float32, shape, self._device)
+        return Buffer(DType.float32, self_cache_shape(self._dims, rows), self._device)
 
     def _new_cross(self, windows: int) -> Buffer:
         return Buffer(DType.int32, (windows, *cross_cache_shape(self._dims, self._precision)), self._device)

@@ -9,7 +9,7 @@ from std.memory.alloc import unsafe_alloc
 
 from .heads import Head, has_scales, multiplied_here
 from .pack import MOST, larger, pack_row
-from .softmax import LOG2_E, Lanes, NONE, exact, power, raise_top, weigh
+from .softmax import LOG2_E, Lanes, NONE, exact, highest_score, power, weigh
 from .team import Team, Work
 from .tile import F32, Floats, Ints, PANEL, ROWS, WIDTH, Vec, ceildiv, floats, step, sweep, words
 
@@ -28,9 +28,11 @@ struct Scratch(ImplicitlyCopyable, Movable):
         products: (ROWS, D) of one tile and chunk; also room for a query that is packed.
         sums: (QUERIES, D) results so far.
         scales: (QUERIES,) of packed queries.
+        zeros: (QUERIES,) what stands for 0 in them.
         tops: (QUERIES,) the highest scores so far.
-        before: (ROWS,) what they were a chunk ago.
         totals: (QUERIES,) the sums of weights so far.
+        chunk_tops: (ROWS,) of one tile and chunk.
+        chunk_totals: (ROWS,) of one tile and chunk.
     """
 
     var queries: Ints
@@ -38,25 +40,23 @@ struct Scratch(ImplicitlyCopyable, Movable):
     var products: Floats
     var sums: Floats
     var scales: Floats
+    var zeros: Floats
     var tops: Floats
-    var before: Floats
     var totals: Floats
+    var chunk_tops: Floats
+    var chunk_totals: Floats
 
     def __init__(out self, D: Int):
-        self.scores = unsafe_alloc[F32](ROWS * CHUNK + ROWS * D + 2 * QUERIES * D + 4 * QUERIES, alignment=64)
+        self.scores = unsafe_alloc[F32](ROWS * CHUNK + ROWS * D + 2 * QUERIES * D + 4 * QUERIES + 2 * ROWS, alignment=64)
         self.products = self.scores.unsafe_offset(ROWS * CHUNK)
         self.queries = words(self.products.unsafe_offset(ROWS * D))
         self.sums = floats(self.queries).unsafe_offset(QUERIES * D)
         self.tops = self.sums.unsafe_offset(QUERIES * D)
         self.totals = self.tops.unsafe_offset(QUERIES)
-        self.before = self.totals.unsafe_offset(QUERIES)
-        self.scales = self.before.unsafe_offset(ROWS)
-
-    def rescale(self, query: Int, D: Int, kept: F32):
-        """Scales down what a query has summed so far."""
-        self.totals[unsafe_offset=query] *= kept
-        for d in range(query * D, (query + 1) * D, WIDTH):
-            self.sums.unsafe_store(d, self.sums.unsafe_load[width=WIDTH](d) * Vec(kept))
+        self.scales = self.totals.unsafe_offset(QUERIES)
+        self.zeros = self.scales.unsafe_offset(QUERIES)
+        self.chunk_tops = self.zeros.unsafe_offset(QUERIES)
+        self.chunk_totals = self.chunk_tops.unsafe_offset(ROWS)
 
     def free(self):
         self.scores.unsafe_free()
@@ -72,9 +72,9 @@ def pack_queries[
         for d in range(0, D, WIDTH):
             var x = queries.unsafe_load[width=WIDTH](min(r, rows - 1) * query_row + d)
             scratch.products.unsafe_store(d, x * Vec(scale))
-        scratch.scales[unsafe_offset=r] = pack_row[mode, kind](
-            scratch.queries.unsafe_offset(r * length), scratch.products, D
-        ).step
+        var packed = pack_row[mode, kind](scratch.queries.unsafe_offset(r * length), scratch.products, D)
+        scratch.scales[unsafe_offset=r] = packed.step
+        scratch.zeros[unsafe_offset=r] = packed.zero.cast[DType.float32]()
 
 
 @always_inline
@@ -125,7 +125,7 @@ def attend[
         var count = min(CHUNK, head.padded() - first)
         var factor = F32(1)
         comptime if has_scales[mode]():
-            factor = highest(head.value_scales().unsafe_offset(first), count) / F32(MOST)
+            factor = highest(head.value_scales().unsafe_offset(first), count) / most_weight[mode]()
         for r in range(0, rows, ROWS):
             attend_chunk[mode](scratch, head, r, min(ROWS, rows - r), first, count, factor)
     for r in range(rows):
@@ -148,28 +148,24 @@ def attend_chunk[
     score[mode](scratch, head, r, rows, first, count)
     # The highest scores of all rows before the weights of any: rows do not wait for one another.
     for i in range(rows):
-        scratch.before[unsafe_offset=i] = raise_top[has_scales[mode]()](
+        scratch.chunk_tops[unsafe_offset=i] = highest_score[kind](
             scratch.scores.unsafe_offset(i * CHUNK),
             min(head.positions - first, count),
             count,
             scratch.scales[unsafe_offset=r + i],
+            scratch.zeros[unsafe_offset=r + i],
             head.key_scales().unsafe_offset(first),
-            scratch.tops[unsafe_offset=r + i],
+            head.key_sums().unsafe_offset(first),
         )
     for i in range(rows):
-        var top = scratch.tops[unsafe_offset=r + i]
-        var sum = weigh[mode, kind](
+        scratch.chunk_totals[unsafe_offset=i] = weigh[mode, kind](
             scratch.scores.unsafe_offset(i * CHUNK),
             count,
             scratch.scales[unsafe_offset=r + i],
-            top,
+            scratch.chunk_tops[unsafe_offset=i],
             head.value_scales().unsafe_offset(first),
             1 / factor if factor > 0 else F32(0),
         )
-        var before = scratch.before[unsafe_offset=i]
-        if top != before:
-            scratch.rescale(r + i, D, power[kind](Lanes(before - top))[0])
-        scratch.totals[unsafe_offset=r + i] += sum
     sweep[mode, kind](
         rows,
         words(scratch.scores),
@@ -182,13 +178,35 @@ def attend_chunk[
         D,
         True,
     )
-    for i in range(0, rows * D, WIDTH):
-        var x: Vec
+    for i in range(rows):
+        add_chunk[mode](scratch, r + i, i, D, factor)
+
+
+@always_inline
+def add_chunk[mode: StaticString](scratch: Scratch, query: Int, row: Int, D: Int, factor: F32):
+    """Adds a tile's row of a chunk, its total and its products, to what the query has summed so far."""
+    comptime kind = multiplied_here[mode]()
+    var before = scratch.tops[unsafe_offset=query]
+    var found = scratch.chunk_tops[unsafe_offset=row]
+    var top = max(before, found)
+    var kept = power[kind](Lanes(before - top))[0] if before < top else F32(1)
+    var added = power[kind](Lanes(found - top))[0] if found < top else F32(1)
+    scratch.tops[unsafe_offset=query] = top
+    scratch.totals[unsafe_offset=query] = (
+        scratch.totals[unsafe_offset=query] * kept + scratch.chunk_totals[unsafe_offset=row] * added
+    )
+    for d in range(0, D, WIDTH):
+        var x = scratch.products.unsafe_load[width=WIDTH](row * D + d)
         comptime if has_scales[mode]():
-            x = words(scratch.products).unsafe_load[width=WIDTH](i).cast[DType.float32]() * Vec(factor)
-        else:
-            x = scratch.products.unsafe_load[width=WIDTH](i)
-        scratch.sums.unsafe_store(r * D + i, scratch.sums.unsafe_load[width=WIDTH](r * D + i) + x)
+            x = words(scratch.products).unsafe_load[width=WIDTH](row * D + d).cast[DType.float32]()
+        var sum = scratch.sums.unsafe_load[width=WIDTH](query * D + d) * Vec(kept)
+        scratch.sums.unsafe_store(query * D + d, x.fma(Vec(added * factor), sum))
+
+
+@always_inline
+def most_weight[mode: StaticString]() -> F32:
+    """The largest integer that a weight is multiplied as."""
+    return 255 if multiplied_here[mode]() == "int8" else F32(MOST)
 
 
 @always_inline

@@ -1,10 +1,10 @@
 """Attention of the decoder to audio, over keys and values that a cache keeps packed."""
 
 from .attention import CHUNK, QUERIES, Scratch, attend, pack_queries, score
-from .heads import Head, has_scales
-from .softmax import NONE
+from .heads import Head, multiplied_here, packed_positions
+from .softmax import NONE, highest_score
 from .team import Team, Work
-from .tile import F32, Floats, Ints, ROWS, words
+from .tile import F32, Floats, Ints, ROWS
 
 # A head in the cache begins with how many positions its window has, in a cache line of its own.
 comptime HEADER = 16
@@ -162,12 +162,18 @@ def alignment[
             for r in range(rows):
                 var row = scratch.scores.unsafe_offset(r * CHUNK)
                 var target = result.unsafe_offset((n + r) * positions + first)
-                for p in range(min(CHUNK, head.positions - first)):
-                    comptime if has_scales[mode]():
-                        var scale = scratch.scales[unsafe_offset=r] * head.key_scales()[unsafe_offset=first + p]
-                        target[unsafe_offset=p] = words(row)[unsafe_offset=p].cast[DType.float32]() * scale
-                    else:
-                        target[unsafe_offset=p] = row[unsafe_offset=p]
+                var valid = min(CHUNK, head.positions - first)
+                _ = highest_score[multiplied_here[mode]()](
+                    row,
+                    valid,
+                    packed_positions(valid),
+                    1,
+                    scratch.zeros[unsafe_offset=r],
+                    head.key_scales().unsafe_offset(first),
+                    head.key_sums().unsafe_offset(first),
+                )
+                for p in range(valid):
+                    target[unsafe_offset=p] = row[unsafe_offset=p] * scratch.scales[unsafe_offset=r]
         for r in range(n, n + rows):
             for p in range(head.positions, positions):
                 result[unsafe_offset=r * positions + p] = NONE

@@ -47,14 +47,14 @@ struct CrossAttention:
 
 @extensibility.register("whisper_self_attention")
 struct SelfAttention:
-    """Writes N tokens to the cache (layers, 2, rows, context, state) and attends to their past."""
+    """Writes N tokens to the cache (layers, 2, rows, heads, context, D) and attends to their past."""
 
     @staticmethod
     def execute[
         target: StaticString, layer: Int, heads: Int
     ](
         result: OutputTensor[dtype=f32, rank=2, ...],
-        cache: MutableInputTensor[dtype=f32, rank=5, ...],
+        cache: MutableInputTensor[dtype=f32, rank=6, ...],
         qkv: InputTensor[dtype=f32, rank=2, ...],
         rows: InputTensor[dtype=i32, rank=1, ...],
         positions: InputTensor[dtype=i32, rank=1, ...],
@@ -64,7 +64,7 @@ struct SelfAttention:
     ) raises:
         var state = Int(result.dim_size(1))
         var cache_rows = Int(cache.dim_size(2))
-        var context = Int(cache.dim_size(3))
+        var context = Int(cache.dim_size(4))
         self_attention(
             untracked(result.unsafe_ptr()),
             untracked(qkv.unsafe_ptr()),
@@ -181,7 +181,7 @@ struct Steps:
         logprobs: OutputTensor[dtype=f32, rank=3, ...],
         queries: OutputTensor[dtype=f32, rank=4, ...],
         taken: OutputTensor[dtype=i32, rank=1, ...],
-        cache: MutableInputTensor[dtype=f32, rank=5, ...],
+        cache: MutableInputTensor[dtype=f32, rank=6, ...],
         cross: MutableInputTensor[dtype=i32, rank=4, ...],
         weights: InputTensor[dtype=DType.int64, rank=1, ...],
         starts: InputTensor[dtype=i32, rank=2, ...],
@@ -196,7 +196,7 @@ struct Steps:
     ) raises:
         var N = Int(starts.dim_size(0))
         var k = Int(tokens.dim_size(2))
-        var context = Int(cache.dim_size(3))
+        var context = Int(cache.dim_size(4))
         var together = Beams(
             k - 1,
             N,
@@ -214,7 +214,7 @@ struct Steps:
                 Decoder(
                     untracked(weights.unsafe_ptr()),
                     Int(cache.dim_size(0)),
-                    Int(cache.dim_size(4)),
+                    heads * Int(cache.dim_size(5)),
                     heads,
                     context,
                     vocabulary,

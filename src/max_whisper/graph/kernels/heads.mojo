@@ -2,7 +2,7 @@
 
 Scores are a product with the keys (K = head size, columns = positions), the result a product with
 the values (K = positions, columns = head size). Integers have a scale for each position, of its
-key and of its value.
+key and of its value; queries of bytes are unsigned, which the keys' sums make up for.
 """
 
 from std.collections import Array
@@ -15,8 +15,8 @@ from .tile import F32, Floats, Ints, PANEL, WIDTH, Vec, Words, ceildiv, floats, 
 
 @always_inline
 def multiplied_here[mode: StaticString]() -> StaticString:
-    """In what keys and values stored as `mode` are multiplied: integers always in 16 bits."""
-    return "int16" if has_scales[mode]() else multiplied[mode]()
+    """In what keys and values stored as `mode` are multiplied."""
+    return "int16" if mode == "int16" else multiplied[mode]()
 
 
 @always_inline
@@ -37,7 +37,7 @@ struct Head[mode: StaticString](ImplicitlyCopyable, Movable):
 
     Fields:
         packed: Keys as panels (positions / 32, D / step, 32), then values as (D / 32, positions /
-            step, 32), then, for integers, the keys' and the values' scales.
+            step, 32), then, for integers, the keys' and the values' scales and the keys' sums.
         positions: How many positions there are.
         D: Head size, a multiple of PANEL.
     """
@@ -51,7 +51,7 @@ struct Head[mode: StaticString](ImplicitlyCopyable, Movable):
 
     def words(self) -> Int:
         """How many words all of it takes."""
-        return 2 * self.half() + (2 * self.padded() if has_scales[Self.mode]() else 0)
+        return 2 * self.half() + (3 * self.padded() if has_scales[Self.mode]() else 0)
 
     def half(self) -> Int:
         """How many words the keys take, or the values."""
@@ -66,6 +66,10 @@ struct Head[mode: StaticString](ImplicitlyCopyable, Movable):
     def value_scales(self) -> Floats:
         return self.key_scales().unsafe_offset(self.padded())
 
+    def key_sums(self) -> Floats:
+        """What each key's components add up to, as stored."""
+        return self.value_scales().unsafe_offset(self.padded())
+
     def pack(self, keys: Floats, values: Floats, row: Int, scale: F32):
         """Packs keys (positions, D), multiplied by `scale`, and values, both with rows `row` apart."""
         comptime S = step[Self.mode]()
@@ -75,9 +79,10 @@ struct Head[mode: StaticString](ImplicitlyCopyable, Movable):
             var inside = p < self.positions
             for d in range(0, self.D, WIDTH):
                 scaled.unsafe_store(d, keys.unsafe_load[width=WIDTH](p * row + d) * Vec(scale) if inside else Vec(0))
-            var key_scale = stored[Self.mode](column, scaled, self.D)
+            var key = stored[Self.mode](column, scaled, self.D)
             comptime if has_scales[Self.mode]():
-                self.key_scales()[unsafe_offset=p] = key_scale
+                self.key_scales()[unsafe_offset=p] = key[0]
+                self.key_sums()[unsafe_offset=p] = key[1]
             var target = self.packed.unsafe_offset((p // PANEL) * PANEL * self.D // S + p % PANEL)
             for k in range(self.D // S):
                 target[unsafe_offset=k * PANEL] = column[unsafe_offset=k]
@@ -111,23 +116,25 @@ def largest[mode: StaticString]() -> F32:
 
 
 @always_inline
-def stored[mode: StaticString](target: Ints, x: Floats, D: Int) -> F32:
-    """A key as the words that the cache keeps; returns its scale."""
+def stored[mode: StaticString](target: Ints, x: Floats, D: Int) -> Tuple[F32, F32]:
+    """A key as the words that the cache keeps; returns its scale, and what its bytes stand for in all."""
     comptime if mode == "bfloat16":
         round_pairs(target, x, D)
-        return 1
+        return (F32(1), F32(0))
     comptime if mode == "int16":
-        return pack_row["int16", "int16"](target, x, D).step
+        return (pack_row["int16", "int16"](target, x, D).step, F32(0))
     comptime if mode == "int8":
         var top = most(x, D)
         var inverse = 127 / top if top > 0 else F32(0)
+        var sum = Words(0)
         for d in range(0, D, WIDTH):
-            var q = rounded(x.unsafe_load[width=WIDTH](d) * Vec(inverse)).cast[DType.int8]()
-            target.unsafe_bitcast[Int8]().unsafe_store(d, q)
-        return top / 127
+            var q = rounded(x.unsafe_load[width=WIDTH](d) * Vec(inverse))
+            sum += q
+            target.unsafe_bitcast[Int8]().unsafe_store(d, q.cast[DType.int8]())
+        return (top / 127, sum.reduce_add().cast[DType.float32]() * (top / 127))
     for k in range(D):
         floats(target)[unsafe_offset=k] = x[unsafe_offset=k]
-    return 1
+    return (F32(1), F32(0))
 
 
 @always_inline

@@ -1,11 +1,14 @@
-"""The decoder's self-attention: tokens are written to the cache, and attend to their row's past."""
+"""The decoder's self-attention: tokens are written to the cache, and attend to their row's past.
+
+The cache holds keys (rows, heads, context, D), then values: what a head reads lies in one piece.
+"""
 
 from std.memory.alloc import unsafe_alloc
 
 from .heads import packed_positions
-from .softmax import NONE, raise_top, weigh
+from .softmax import highest_score, weigh
 from .team import Team, Work
-from .tile import F32, Floats, Ints, Vec, WIDTH
+from .tile import F32, Floats, Ints, PANEL, Vec, WIDTH, fetch
 
 
 @fieldwise_init
@@ -26,33 +29,33 @@ struct PastTasks(Work):
 
     def run(self, task: Int):
         var state = self.heads * self.D
+        var head = task * self.D
+        var row = state * self.context  # floats of a row of the cache
+        var keys = self.cache.unsafe_offset(head * self.context)
+        var values = keys.unsafe_offset(self.values)
         var scale = F32(self.D) ** -0.25
-        var start = task * self.D
         for n in range(self.N):
-            var row = Int(self.rows[unsafe_offset=n]) * self.context
-            var cell = (row + Int(self.positions[unsafe_offset=n])) * state + start
-            var token = self.qkv.unsafe_offset(n * 3 * state + start)
+            var cell = Int(self.rows[unsafe_offset=n]) * row + Int(self.positions[unsafe_offset=n]) * self.D
+            var token = self.qkv.unsafe_offset(n * 3 * state + head)
             for d in range(0, self.D, WIDTH):
-                self.cache.unsafe_store(cell + d, token.unsafe_load[width=WIDTH](state + d) * Vec(scale))
-                self.cache.unsafe_store(
-                    self.values + cell + d, token.unsafe_load[width=WIDTH](2 * state + d)
-                )
-        var scores = unsafe_alloc[F32](packed_positions(self.context), alignment=64)
+                keys.unsafe_store(cell + d, token.unsafe_load[width=WIDTH](state + d) * Vec(scale))
+                values.unsafe_store(cell + d, token.unsafe_load[width=WIDTH](2 * state + d))
+        var query = unsafe_alloc[F32](self.D + packed_positions(self.context), alignment=64)
         for n in range(self.N):
+            for d in range(0, self.D, WIDTH):
+                query.unsafe_store(d, self.qkv.unsafe_load[width=WIDTH](n * 3 * state + head + d) * Vec(scale))
             attend_past(
-                self.result.unsafe_offset(n * state + start),
-                self.qkv.unsafe_offset(n * 3 * state + start),
-                self.cache.unsafe_offset(start),
-                self.cache.unsafe_offset(self.values + start),
+                self.result.unsafe_offset(n * state + head),
+                query,
+                keys,
+                values,
                 self.sources.unsafe_offset(Int(self.rows[unsafe_offset=n]) * self.context),
+                row,
                 Int(self.positions[unsafe_offset=n]) + 1,
-                self.context,
-                state,
                 self.D,
-                scale,
-                scores,
+                query.unsafe_offset(self.D),
             )
-        scores.unsafe_free()
+        query.unsafe_free()
 
 
 def self_attention(
@@ -77,12 +80,12 @@ def self_attention(
         rows: (N,) the cache row of each token.
         positions: (N,) the position of each token in its row.
         sources: (cache_rows, context): which cache row holds position p of row r.
-        cache: The layer's keys (cache_rows, context, heads * D), then its values.
+        cache: The layer's keys (cache_rows, heads, context, D), then its values.
         cache_rows: Rows of the cache.
         context: Positions of a row.
         N: Tokens.
         heads: Heads.
-        D: Head size.
+        D: Head size, a multiple of PANEL.
         team: Who works.
     """
     var values = cache_rows * context * heads * D
@@ -98,29 +101,37 @@ def attend_past(
     keys: Floats,
     values: Floats,
     sources: Ints,
+    row: Int,
     past: Int,
-    context: Int,
-    state: Int,
     D: Int,
-    scale: F32,
     scores: Floats,
 ):
-    """One query of one head over the `past` positions that `sources` leads to."""
+    """One scaled query of one head over the `past` positions that `sources` leads to, `row` floats apart."""
     for p in range(past):
-        var cell = (Int(sources[unsafe_offset=p]) * context + p) * state
+        var cell = Int(sources[unsafe_offset=p]) * row + p * D
+        var key = keys.unsafe_offset(cell)
+        for d in range(0, D, 16):
+            fetch(values.unsafe_offset(cell + d))
+            fetch(key.unsafe_offset(16 * D + d))
         var sum = Vec(0)
         for d in range(0, D, WIDTH):
-            sum = keys.unsafe_load[width=WIDTH](cell + d).fma(
-                query.unsafe_load[width=WIDTH](d) * Vec(scale), sum
-            )
+            sum = key.unsafe_load[width=WIDTH](d).fma(query.unsafe_load[width=WIDTH](d), sum)
         scores[unsafe_offset=p] = sum.reduce_add()
-    var top = NONE
     var padded = packed_positions(past)
-    _ = raise_top[False](scores, past, padded, 1, scores, top)
+    var top = highest_score["float32"](scores, past, padded, 1, 0, scores, scores)
     var total = weigh["float32", "float32"](scores, padded, 1, top, scores, 1)
-    for d in range(0, D, WIDTH):
-        var sum = Vec(0)
-        for p in range(past):
-            var cell = (Int(sources[unsafe_offset=p]) * context + p) * state
-            sum = values.unsafe_load[width=WIDTH](cell + d).fma(Vec(scores[unsafe_offset=p]), sum)
-        result.unsafe_store(d, sum * Vec(1 / total))
+    # Neighbouring positions have sums of their own, which do not wait for one another.
+    comptime Sums = SIMD[DType.float32, PANEL]
+    for d in range(0, D, PANEL):
+        var even = Sums(0)
+        var odd = Sums(0)
+        for p in range(0, past - 1, 2):
+            var value = values.unsafe_offset(p * D + d)
+            var one = value.unsafe_offset(Int(sources[unsafe_offset=p]) * row)
+            var other = value.unsafe_offset(Int(sources[unsafe_offset=p + 1]) * row + D)
+            even = one.unsafe_load[width=PANEL]().fma(Sums(scores[unsafe_offset=p]), even)
+            odd = other.unsafe_load[width=PANEL]().fma(Sums(scores[unsafe_offset=p + 1]), odd)
+        if past % 2 == 1:
+            var last = values.unsafe_offset(Int(sources[unsafe_offset=past - 1]) * row + (past - 1) * D + d)
+            even = last.unsafe_load[width=PANEL]().fma(Sums(scores[unsafe_offset=past - 1]), even)
+        result.unsafe_store(d, (even + odd) * Sums(1 / total))

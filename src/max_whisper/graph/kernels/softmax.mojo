@@ -1,8 +1,8 @@
 """Scores to weights: their exponentials, in the words that multiply the values.
 
-A row of scores comes in chunks of positions. Each chunk is weighed against the highest score so
-far; where it holds a higher one, what was summed before is scaled down, so that a row of any
-length needs no more room than a chunk.
+A row of scores comes in chunks of positions, so that a row of any length needs no more room than
+a chunk. Each chunk is weighed against its own highest score, and its sums are scaled as they are
+added to the others: weights of few bits are then as fine as they can be.
 """
 
 from std.math import exp, iota
@@ -42,13 +42,13 @@ def largest_of(x: Lanes) -> F32:
     return found[0]
 
 
-def raise_top[
-    integer: Bool
-](row: Floats, valid: Int, padded: Int, scale: F32, key_scales: Floats, mut top: F32) -> F32:
-    """Takes a chunk of a row's scores, and their highest, into account.
+def highest_score[
+    kind: StaticString
+](row: Floats, valid: Int, padded: Int, scale: F32, zero: F32, key_scales: Floats, key_sums: Floats) -> F32:
+    """Makes scores of a chunk of a row's sums, and returns the highest.
 
     Parameters:
-        integer: Whether scores are sums of integers.
+        kind: What was multiplied.
 
     Args:
         row: `padded` scores, as sums; then scores but for `scale`, NONE from `valid` on.
@@ -56,25 +56,23 @@ def raise_top[
         padded: The same in whole panels.
         scale: The query's: makes scores of the sums, in integers together with the keys' scales;
             times log2(e) unless weights are `exact`.
+        zero: Of bytes, what stands for 0 in the query.
         key_scales: Of integers, a scale for each position.
-        top: The highest score so far; NONE at first.
-
-    Returns:
-        The highest score before.
+        key_sums: Of bytes, each key's sum.
     """
     var highest = Lanes(NONE)
     for p in range(0, padded, LANES):
         var x = row.unsafe_load[width=LANES](p)
-        comptime if integer:
+        comptime if kind == "int16" or kind == "int8":
             x = words(row).unsafe_load[width=LANES](p).cast[DType.float32]() * key_scales.unsafe_load[width=LANES](p)
+            comptime if kind == "int8":
+                x = key_sums.unsafe_load[width=LANES](p).fma(Lanes(-zero), x)
             row.unsafe_store(p, x)
         if p + LANES > valid:
             x = (iota[DType.int32, LANES]() + Int32(p)).lt(Int32(valid)).select(x, Lanes(NONE))
             row.unsafe_store(p, x)
         highest = larger(highest, x)
-    var before = top
-    top = max(top, largest_of(highest) * scale)
-    return before
+    return largest_of(highest) * scale
 
 
 def weigh[
@@ -87,10 +85,10 @@ def weigh[
         kind: What they are multiplied in. Integers have scales.
 
     Args:
-        row: Scores as `raise_top` leaves them; then `padded` weights.
+        row: Scores as `highest_score` leaves them; then `padded` weights.
         padded: Whole panels of positions.
-        scale: As for `raise_top`.
-        top: The highest score so far.
+        scale: As for `highest_score`.
+        top: The highest score.
         value_scales: Of integers, a scale for each position's value, which the weight is
             multiplied by.
         value_factor: What makes the largest of them the largest integer.
@@ -98,19 +96,25 @@ def weigh[
     Returns:
         The sum of the weights.
     """
-    comptime integer = kind == "int16"
+    comptime integer = kind == "int16" or kind == "int8"
+    # Cut off after a number from 0 to 1 is added that differs from lane to lane, weights are right on
+    # average, however small: many that halves would round to nothing can be most of a row.
+    var rounding = ((iota[DType.int32, LANES]() * 19 & Int32(LANES - 1)).cast[DType.float32]() + 0.5) * F32(1 / Float64(LANES))
     var sum = Lanes(0)
     for p in range(0, padded, LANES):
         var x = power[kind](row.unsafe_load[width=LANES](p).fma(Lanes(scale), Lanes(-top)))
         sum += x
         comptime if integer:
             x *= value_scales.unsafe_load[width=LANES](p)
-        comptime if integer and step[mode]() == 2:
-            var q = x.fma(Lanes(value_factor), Lanes(0.5)).cast[DType.int32]().cast[DType.int16]()
-            row.unsafe_bitcast[Int16]().unsafe_store(p, q)
+        comptime if integer and mode == kind:
+            var q = x.fma(Lanes(value_factor), rounding).cast[DType.int32]()
+            comptime if kind == "int8":
+                row.unsafe_bitcast[UInt8]().unsafe_store(p, q.cast[DType.uint8]())
+            else:
+                row.unsafe_bitcast[Int16]().unsafe_store(p, q.cast[DType.int16]())
         else:
             row.unsafe_store(p, x)
-    comptime if integer and step[mode]() == 4:
+    comptime if integer and mode != kind:
         quantise_pairs[mode](words(row), row, padded, value_factor)
     comptime if not integer:
         _ = pack_row[mode, kind](words(row), row, padded)

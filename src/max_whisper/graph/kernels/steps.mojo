@@ -58,7 +58,7 @@ struct Caches(ImplicitlyCopyable, Movable):
     """Where keys and values lie.
 
     Fields:
-        past: (layers, keys and values, rows, context, state).
+        past: (layers, keys and values, rows, heads, context, D).
         rows: How many rows that has.
         sources: (rows, context), see `past.mojo`.
         cross: (windows, layers, heads, words of a head).

@@ -293,3 +293,9 @@ def words(pointer: Floats) -> Ints:
 def floats(pointer: Ints) -> Floats:
     """The same memory as float32."""
     return pointer.unsafe_bitcast[F32]()
+
+
+@always_inline
+def fetch(pointer: Floats):
+    """Asks for what lies there, as it will soon be read."""
+    llvm_intrinsic["llvm.prefetch", NoneType](pointer.unsafe_bitcast[UInt8](), Int32(0), Int32(3), Int32(1))
