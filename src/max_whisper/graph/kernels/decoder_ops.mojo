@@ -1,5 +1,7 @@
 """The ops that the decoder alone has, and the one that starts a team of threads."""
 
+from std.memory.alloc import unsafe_alloc
+
 from .beams import Beams
 from .candidates import candidates
 from .cross import AlignmentTasks, cross_attention
@@ -206,6 +208,7 @@ struct Steps:
             Int(sources.dim_size(0)),
             context,
         )
+        var logits = unsafe_alloc[Float32](vocabulary + 1, alignment=64)
         untracked(taken.unsafe_ptr())[] = Int32(
             steps[mode, attention](
                 untracked(tokens.unsafe_ptr()),
@@ -234,12 +237,14 @@ struct Steps:
                     Int(forbidden.dim_size(1)),
                     untracked(numbers.unsafe_ptr()),
                     untracked(seeds.unsafe_ptr()),
+                    logits,
                 ),
                 together,
                 Int(tokens.dim_size(0)),
                 reached(team),
             )
         )
+        logits.unsafe_free()
         together.free()
 
 

@@ -182,6 +182,7 @@ struct Choice(ImplicitlyCopyable, Movable):
         forbidden_count: Columns of `forbidden`.
         numbers: (N, 2) as for `candidates`.
         seeds: (N, count, 2) of the draws, as low and high words.
+        logits: Room for one row's, and one number more.
     """
 
     var k: Int
@@ -189,6 +190,7 @@ struct Choice(ImplicitlyCopyable, Movable):
     var forbidden_count: Int
     var numbers: Floats
     var seeds: Ints
+    var logits: Floats
 
     def choose[
         mode: StaticString
@@ -210,13 +212,12 @@ struct Choice(ImplicitlyCopyable, Movable):
             )
             return
         # One row's logits stay in the cache as they are, and read the weights in a sweep.
-        var logits = unsafe_alloc[F32](head.N + 1, alignment=64)
-        linear[mode, "none", False](logits, x, head.K, head, logits, 1, team)
+        linear[mode, "none", False](self.logits, x, head.K, head, self.logits, 1, team)
         candidates(
             tokens,
             logprobs,
-            logits.unsafe_offset(head.N),
-            logits,
+            self.logits.unsafe_offset(head.N),
+            self.logits,
             limits,
             self.forbidden,
             limits,
@@ -228,7 +229,6 @@ struct Choice(ImplicitlyCopyable, Movable):
             0,
             team,
         )
-        logits.unsafe_free()
 
 
 def steps[
