@@ -7,7 +7,7 @@ import pytest
 
 from max_whisper.decoding.passes import run_by_passes
 from max_whisper.decoding.rules import token_set
-from max_whisper.decoding.runtime import Batch, Constraint, Plan, Run, Standing
+from max_whisper.decoding.runtime import Batch, Beams, Constraint, Plan, Run, Standing
 from max_whisper.graph.runtime import load_runtime
 from max_whisper.parity.engine import tokenizer_of
 
@@ -26,11 +26,11 @@ def runtime(request, checkpoint, first_window):
     return runtime
 
 
-def run_of(runtime, standings, plans, steps, seeds=None):
+def run_of(runtime, standings, plans, steps, seeds=None, beams=None):
     """A run of one sequence for each standing, in rows of their own, all after the same prompt."""
     count = len(standings)
     rows = np.arange(count, dtype=np.int32)
-    windows = rows % 2
+    windows = rows % 2 if beams is None else rows // beams.size % 2
     sources = np.repeat(np.arange(ROWS, dtype=np.int32)[:, None], runtime.dims.n_text_ctx, axis=1)
     batch = Batch(
         tokens=np.array(PROMPT * count, np.int32),
@@ -44,7 +44,7 @@ def run_of(runtime, standings, plans, steps, seeds=None):
     runtime.forward(batch)
     positions = np.full(count, len(PROMPT), np.int32)
     drawn = np.zeros((count, steps), np.uint64) if seeds is None else seeds
-    return Run(standings, rows, positions, windows, sources, plans, drawn, EOT)
+    return Run(standings, rows, positions, windows, sources, plans, drawn, EOT, beams)
 
 
 def same(runtime, run):
@@ -68,8 +68,8 @@ def test_timestamps_and_their_pairs(runtime):
     plan = Plan(SUPPRESSED, BEGIN)
     ran = same(runtime, run_of(runtime, standings, [plan] * 4, 12))
     # After one timestamp follow the end or a timestamp; after two, text.
-    assert ran.tokens[0, 1] == EOT or ran.tokens[0, 1] >= BEGIN + 100
-    assert ran.tokens[0, 2] < BEGIN and ran.tokens[0, 3] < BEGIN
+    assert ran.tokens[0, 1, 0] == EOT or ran.tokens[0, 1, 0] >= BEGIN + 100
+    assert (ran.tokens[0, 2:] < BEGIN).all()
 
 
 def test_it_stops_where_one_sequence_ends(runtime):
@@ -92,6 +92,37 @@ def test_draws_and_text_without_timestamps(runtime):
 def test_more_sequences_than_a_tile_has_rows(runtime):
     standings = [Standing(300 + i, 400, BEGIN) for i in range(ROWS)]
     same(runtime, run_of(runtime, standings, [Plan(SUPPRESSED, BEGIN)] * ROWS, 5))
+
+
+def beams_of(searches, size, wanted):
+    """Beams that are about as probable as each other, so that they take each other's places."""
+    sums = -np.abs(np.random.default_rng(5).normal(size=searches * size)).astype(np.float32)
+    return Beams(size, sums, np.array(wanted, np.int32))
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_beams(runtime, size):
+    """Two searches in windows of their own; the kernel's cache goes where the passes' goes."""
+    standings = [Standing(300 + 11 * i, 400, BEGIN) for i in range(2 * size)]
+    plans = [Plan(SUPPRESSED, BEGIN)] * (2 * size)
+    run = run_of(runtime, standings, plans, 14, beams=beams_of(2, size, [99, 99]))
+    ran = same(runtime, run)
+    assert ran.tokens.shape == (14, 2 * size, size + 1)
+
+
+def test_beams_that_begin_as_equals(runtime):
+    """Of equal continuations the first beam's first is taken, and its row kept."""
+    beams = Beams(3, np.zeros(6, np.float32), np.array([9, 9], np.int32))
+    same(runtime, run_of(runtime, [Standing(843, 400, -1)] * 6, [Plan(SUPPRESSED)] * 6, 8, beams=beams))
+
+
+def test_it_stops_where_a_search_is_done(runtime):
+    plan = Plan(token_set(tuple(i for i in range(BEGIN) if i not in (EOT, 13, 11, 843))), BEGIN)
+    standings = [Standing(843, 400, BEGIN)] * 4 + [Standing(13, 11, BEGIN + 4)] * 4
+    beams = beams_of(2, 4, [3, 50])
+    ran = same(runtime, run_of(runtime, standings, [plan] * 8, 16, beams=beams))
+    ends = (ran.tokens == EOT).reshape(len(ran.tokens), 2, -1).any(axis=2)
+    assert 1 < len(ran.tokens) < 16 and ends[:, 0].any()
 
 
 def test_the_ids_here_are_the_models(checkpoint):

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from max_whisper.decoding.runtime import Constraint, Plan, Standing
+from max_whisper.decoding.runtime import Beams, Constraint, Plan, Standing
 
 Result = TypeVar("Result")
 
@@ -120,6 +120,7 @@ class GoOn(Request):
         plan: How each goes on.
         seeds: (sequences, steps) the seed of each draw.
         eot: The token that ends a text.
+        beams: What they are to each other, if they are the beams of one search.
     """
 
     standings: Sequence[Standing]
@@ -129,6 +130,12 @@ class GoOn(Request):
     plan: Plan
     seeds: NDArray[np.uint64]
     eot: int
+    beams: Beams | None = None
+
+    @property
+    def k(self) -> int:
+        """How many candidates each step has for each sequence."""
+        return 1 if self.beams is None else self.beams.k
 
 
 @dataclass(frozen=True, eq=False)

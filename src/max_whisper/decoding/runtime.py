@@ -162,11 +162,33 @@ class Standing(NamedTuple):
         return Standing(token, self.last, token if token >= begin else self.stamp)
 
 
+@dataclass(frozen=True, eq=False)
+class Beams:
+    """What the N sequences of a run are to each other if they are beams of searches.
+
+    Attributes:
+        size: The beams of a search, which are neighbours.
+        sums: (N,) float32, the log-probability of each.
+        wanted: (N / size,) int32, how many more sequences have to end until a search is done.
+    """
+
+    size: int
+    sums: NDArray[np.float32]
+    wanted: NDArray[np.int32]
+
+    @property
+    def k(self) -> int:
+        """How many candidates each step needs for each beam: one may be the end of the text."""
+        return self.size + 1
+
+
 @dataclass(frozen=True)
 class Run:
     """Steps of N sequences, each going on from the token that the step before chose.
 
-    All go on together, until one of them chooses ``eot`` or all steps are taken.
+    All go on together, until one of them chooses ``eot`` or all steps are taken. Beams go on as
+    :func:`max_whisper.decoding.search.best_continuations` and
+    :func:`max_whisper.decoding.search.place` have it, until a search is done.
 
     Attributes:
         standings: Where each sequence stands; its last token is the first to be computed.
@@ -177,6 +199,7 @@ class Run:
         plans: How each goes on.
         seeds: (N, steps) uint64, the seed of each draw.
         eot: The token that ends a text.
+        beams: What the sequences are to each other; None: nothing.
     """
 
     standings: Sequence[Standing]
@@ -187,6 +210,12 @@ class Run:
     plans: Sequence[Plan]
     seeds: NDArray[np.uint64]
     eot: int
+    beams: Beams | None = None
+
+    @property
+    def k(self) -> int:
+        """How many candidates each step has for each sequence."""
+        return 1 if self.beams is None else self.beams.k
 
 
 @dataclass(frozen=True)
@@ -194,8 +223,8 @@ class Ran:
     """What a run gives back.
 
     Attributes:
-        tokens: (steps taken, N) int32.
-        logprobs: (steps taken, N) float32.
+        tokens: (steps taken, N, k) int32 candidates, best first.
+        logprobs: (steps taken, N, k) float32.
         queries: (n_text_layer, steps taken, N, n_text_state) float32 cross-attention queries.
     """
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.decoding.options import DecodingOptions
-from max_whisper.decoding.runtime import Constraint, Plan
+from max_whisper.decoding.runtime import Beams, Constraint, Plan
 
 
 class Choice(NamedTuple):
@@ -75,8 +75,11 @@ class Search(Protocol):
     def constrain(self, constraint: Constraint, index: int) -> Constraint:
         """What the search itself asks of the next token of a live sequence."""
 
-    def plan(self, plan: Plan) -> Plan | None:
-        """The plan of its sequences for as long as none ends; None where they depend on each other."""
+    def plan(self, plan: Plan) -> Plan:
+        """The plan of its sequences for as long as none ends."""
+
+    def beams(self) -> Beams | None:
+        """What the live sequences are to each other; None: nothing."""
 
     def seeds(self, steps: int) -> NDArray[np.uint64]:
         """The seeds (live, steps) of the next draws."""
@@ -120,9 +123,13 @@ class Sampling:
         seed = _draw_seed(self._seed, self._members[index], len(self.live[index]))
         return replace(constraint, temperature=self._temperature, seed=seed)
 
-    def plan(self, plan: Plan) -> Plan | None:
+    def plan(self, plan: Plan) -> Plan:
         """See :class:`Search`."""
         return replace(plan, temperature=self._temperature)
+
+    def beams(self) -> Beams | None:
+        """See :class:`Search`."""
+        return None
 
     def seeds(self, steps: int) -> NDArray[np.uint64]:
         """See :class:`Search`."""
@@ -177,9 +184,14 @@ class Beam:
         """See :class:`Search`."""
         return constraint
 
-    def plan(self, plan: Plan) -> Plan | None:
+    def plan(self, plan: Plan) -> Plan:
         """See :class:`Search`."""
-        return None
+        return plan
+
+    def beams(self) -> Beams | None:
+        """See :class:`Search`."""
+        wanted = self._wanted - len(self._finished)
+        return Beams(self.size, self._sums, np.array([wanted], np.int32))
 
     def seeds(self, steps: int) -> NDArray[np.uint64]:
         """See :class:`Search`."""
@@ -187,30 +199,22 @@ class Beam:
 
     def update(self, tokens: NDArray[np.int32], logprobs: NDArray[np.float32]) -> Sequence[int]:
         """See :class:`Search`."""
-        count = len(self.live)
-        ids: list[int] = tokens[:count, : self.k].ravel().tolist()
-        values: list[float] = logprobs[:count, : self.k].ravel().tolist()
-        scores: list[float] = (self._sums[:, None] + logprobs[:count, : self.k]).ravel().tolist()
+        count, wanted = len(self.live), self._wanted - len(self._finished)
+        logprobs = logprobs[:count, : self.k]
+        kept, ended = best_continuations(
+            self._sums, tokens[:count, : self.k], logprobs, self.size, wanted, self._eot
+        )
 
-        def choice(candidate: int) -> Choice:
-            parent = candidate // self.k
-            return Choice(self._choices[parent], parent, values[candidate])
+        def choice(found: Continuation) -> Choice:
+            logprob = float(logprobs[found.parent, found.place])
+            return Choice(self._choices[found.parent], found.parent, logprob)
 
-        kept: list[int] = []
-        for candidate in sorted(range(len(scores)), key=scores.__getitem__, reverse=True):
-            if ids[candidate] != self._eot:
-                kept.append(candidate)
-                if len(kept) == self.size:
-                    break
-            elif len(self._finished) < self._wanted:
-                sequence = self.live[candidate // self.k]
-                self._finished.append(Hypothesis(sequence, scores[candidate], choice(candidate)))
-        parents = [candidate // self.k for candidate in kept]
-        self.live = [[*self.live[parent], ids[candidate]] for parent, candidate in zip(parents, kept)]
-        self._choices = [choice(candidate) for candidate in kept]
-        self._sums = np.array([scores[candidate] for candidate in kept], np.float32)
+        self._finished += [Hypothesis(self.live[one.parent], one.score, choice(one)) for one in ended]
+        self.live = [[*self.live[one.parent], one.token] for one in kept]
+        self._choices = [choice(one) for one in kept]
+        self._sums = np.array([one.score for one in kept], np.float32)
         self.done = len(self._finished) >= self._wanted
-        return parents
+        return [one.parent for one in kept]
 
     def hypotheses(self) -> list[Hypothesis]:
         """See :class:`Search`; where too few have finished, the best that have not fill up."""
@@ -219,6 +223,83 @@ class Beam:
         for j in np.argsort(self._sums)[::-1][:missing]:
             found.append(Hypothesis(self.live[j], float(self._sums[j]), self._choices[j]))
         return found
+
+
+class Continuation(NamedTuple):
+    """A beam and one of its candidates.
+
+    Attributes:
+        parent: The beam's index.
+        place: The candidate's among the beam's.
+        token: The candidate.
+        score: The log-probability of both together.
+    """
+
+    parent: int
+    place: int
+    token: int
+    score: float
+
+
+def best_continuations(
+    sums: NDArray[np.float32],
+    tokens: NDArray[np.int32],
+    logprobs: NDArray[np.float32],
+    size: int,
+    wanted: int,
+    eot: int,
+) -> tuple[list[Continuation], list[Continuation]]:
+    """Which continuations of a search's beams become its next beams, and which end above them.
+
+    Args:
+        sums: (beams,) float32 log-probabilities.
+        tokens: (beams, k) candidates.
+        logprobs: (beams, k) float32.
+        size: How many go on: the best. Of equals the first beam's first candidate is the best.
+        wanted: How many may end, at most.
+        eot: The token that ends a text.
+    """
+    k = tokens.shape[1]
+    ids: list[int] = tokens.ravel().tolist()
+    scores: list[float] = (sums[:, None] + logprobs).ravel().tolist()
+    kept: list[Continuation] = []
+    ended: list[Continuation] = []
+    for candidate in sorted(range(len(scores)), key=scores.__getitem__, reverse=True):
+        found = Continuation(candidate // k, candidate % k, ids[candidate], scores[candidate])
+        if found.token != eot:
+            kept.append(found)
+            if len(kept) == size:
+                break
+        elif len(ended) < wanted:
+            ended.append(found)
+    return kept, ended
+
+
+def place(parents: Sequence[int], rows: Sequence[int]) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
+    """Finds a cache row for each sequence, given the row that holds its past.
+
+    The first sequence of each row stays there, others move to rows that nobody else wants, the
+    lowest first: a search whose sequences have one child each moves nothing.
+
+    Args:
+        parents: For each sequence, the row of its past.
+        rows: All rows there are, in order.
+
+    Returns:
+        The row of each sequence, and (row, parent) of those that moved.
+    """
+    if len(set(parents)) == len(parents):
+        return tuple(parents), []
+    free = [row for row in rows if row not in parents]
+    placed: list[int] = []
+    moved: list[tuple[int, int]] = []
+    for parent in parents:
+        row = parent
+        if parent in placed:
+            row = free.pop(0)
+            moved.append((row, parent))
+        placed.append(row)
+    return tuple(placed), moved
 
 
 def search_for(options: DecodingOptions, eot: int) -> Search:

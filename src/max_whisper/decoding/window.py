@@ -6,8 +6,10 @@ are given is already encoded, and stays encoded for as long as its owner wants.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +24,8 @@ from max_whisper.decoding.options import (
 )
 from max_whisper.decoding.requests import Acquire, Fork, Forward, GoOn, Release, Steps
 from max_whisper.decoding.rules import Rule, plan_of, rules_for
-from max_whisper.decoding.runtime import Candidates, Constraint, Ran, Standing
-from max_whisper.decoding.search import Hypothesis, Search, most_likely, search_for
+from max_whisper.decoding.runtime import Candidates, Constraint, Plan, Ran, Standing
+from max_whisper.decoding.search import Hypothesis, Search, most_likely, place, search_for
 from max_whisper.errors import OptionError
 
 if TYPE_CHECKING:
@@ -273,67 +275,61 @@ def _search(
     lasting = plan_of(rules)
     plan = None if lasting is None else search.plan(lasting)
     position, stop = length, length + steps - 1
+    taken: deque[Taken] = deque()  # steps that the search has not heard of
     while not search.done and position < stop:
-        placed, fork = place([placed[parent] for parent in parents], rows, position)
-        if fork is not None:
-            yield fork
-        if plan is not None:
-            ran: Ran = yield GoOn(
-                [Standing.of((*plan.prefix, *tokens), plan.timestamp_begin) for tokens in search.live],
-                placed,
-                position,
-                window,
-                plan,
-                search.seeds(min(STEPS_AT_ONCE, stop - position)),
-                eot,
-            )
-            for tokens, logprobs in zip(ran.tokens, ran.logprobs):
-                parents = search.update(tokens[:, None], logprobs[:, None])
-            if passes is not None:
-                passes.extend(ran.queries.swapaxes(0, 1))
-            position += len(ran.tokens)
-            continue
-        count = len(placed)
-        found = yield Forward(
-            [tokens[-1] for tokens in search.live],
-            placed,
-            (position,) * count,
-            window,
-            range(count),
-            _constraints(search, rules),
-            search.k,
-        )
+        placed, moved = place([placed[parent] for parent in parents], rows)
+        if moved:
+            yield Fork(tuple(row for row, _ in moved), tuple(parent for _, parent in moved), position)
+        if not taken and plan is not None:
+            taken.extend((yield from _run(window, search, plan, placed, position, stop, eot)))
+        elif not taken:
+            taken.append((yield from _pass(window, search, rules, placed, position)))
+        tokens, logprobs, queries = taken.popleft()
         if passes is not None:
-            passes.append(found.queries())
-        parents = search.update(found.tokens, found.logprobs)
+            passes.append(queries())
+        parents = search.update(tokens, logprobs)
         position += 1
     yield Release(rows)
     return no_speech_prob, tuple(np.log(np.maximum(prefix, _TINY)).tolist())
 
 
-def place(parents: Sequence[int], rows: tuple[int, ...], length: int) -> tuple[tuple[int, ...], Fork | None]:
-    """Finds a row for each sequence, given the row that holds its past.
+#: A step's candidates (live, k), their log-probabilities, and what gives its queries.
+Taken = tuple[NDArray[np.int32], NDArray[np.float32], Callable[[], NDArray[np.float32]]]
 
-    The first sequence of each row stays there, others move to rows that nobody else wants: a
-    search whose sequences have one child each forks nothing.
 
-    Args:
-        parents: For each sequence, the row of its past.
-        rows: All rows there are.
-        length: How many positions that past has.
-    """
-    if len(set(parents)) == len(parents):
-        return tuple(parents), None
-    free = [row for row in rows if row not in parents]
-    placed: list[int] = []
-    moved: list[tuple[int, int]] = []
-    for parent in parents:
-        row = parent
-        if parent in placed:
-            row = free.pop(0)
-            moved.append((row, parent))
-        placed.append(row)
-    return tuple(placed), Fork(tuple(row for row, _ in moved), tuple(parent for _, parent in moved), length)
+def _run(
+    window: int, search: Search, plan: Plan, placed: Sequence[int], position: int, stop: int, eot: int
+) -> Steps[list[Taken]]:
+    """Several steps of a search whose sequences are placed in those rows."""
+    ran: Ran = yield GoOn(
+        [Standing.of((*plan.prefix, *tokens), plan.timestamp_begin) for tokens in search.live],
+        placed,
+        position,
+        window,
+        plan,
+        search.seeds(min(STEPS_AT_ONCE, stop - position)),
+        eot,
+        search.beams(),
+    )
+    queries = (partial(ran.queries.__getitem__, (slice(None), step)) for step in range(len(ran.tokens)))
+    return list(zip(ran.tokens, ran.logprobs, queries))
+
+
+def _pass(
+    window: int, search: Search, rules: Sequence[Rule], placed: Sequence[int], position: int
+) -> Steps[Taken]:
+    """One step."""
+    count = len(placed)
+    found: Candidates = yield Forward(
+        [tokens[-1] for tokens in search.live],
+        placed,
+        (position,) * count,
+        window,
+        range(count),
+        _constraints(search, rules),
+        search.k,
+    )
+    return found.tokens, found.logprobs, found.queries
 
 
 def _constraints(search: Search, rules: Sequence[Rule]) -> list[Constraint]:

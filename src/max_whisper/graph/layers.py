@@ -212,6 +212,7 @@ class Layers:
         cache: BufferValue,
         cross: BufferValue,
         inputs: Sequence[TensorValue],
+        k: Dim,
     ) -> list[TensorValue]:
         """Several steps of the whole decoder: see :mod:`max_whisper.graph.steps`."""
         sequences, count = inputs[1].shape[0], inputs[-1].shape[1]
@@ -221,8 +222,8 @@ class Layers:
             self.device,
             [cache, cross, *inputs, self.team],
             [
-                TensorType(DType.int32, (count, sequences), self.device),
-                self._type(count, sequences),
+                TensorType(DType.int32, (count, sequences, k), self.device),
+                TensorType(DType.float32, (count, sequences, k), self.device),
                 TensorType(DType.float32, shape, self.device),
                 TensorType(DType.int32, (1,), self.device),
             ],

@@ -19,7 +19,7 @@ from max.engine import CompiledModel, InferenceSession, Model
 from numpy.typing import NDArray
 
 from max_whisper.checkpoints.checkpoint import Checkpoint, ModelDimensions
-from max_whisper.decoding.runtime import ALL, Batch, Ran, Run
+from max_whisper.decoding.runtime import ALL, Batch, Beams, Ran, Run
 from max_whisper.errors import OptionError
 from max_whisper.graph.artifacts import GraphSpec, Progress, load_graphs
 from max_whisper.graph.compile import open_device
@@ -176,7 +176,7 @@ class MaxRuntime:
         )
 
     def run(self, run: Run) -> Ran:
-        """Several steps in one call, until one sequence ends."""
+        """Several steps in one call, until one sequence ends, or of beams a search."""
         standings = np.array(run.standings, np.int32)
         begins = [plan.timestamp_begin for plan in run.plans]
         starts = np.column_stack(
@@ -192,13 +192,17 @@ class MaxRuntime:
         )
         numbers = np.array([(plan.temperature, 1.0) for plan in run.plans], np.float32)
         seeds = run.seeds.view(np.int32).reshape(*run.seeds.shape, 2)
+        beams = run.beams or Beams(0, np.zeros(len(begins), np.float32), np.zeros(1, np.int32))
         tokens, logprobs, queries, taken = self._steps.execute(
             self._decoder_weights,
             self._ints(starts),
             self._ints(self._all_rows(run.sources)),
             self._ints(self._constraints.suppressed([plan.suppressed for plan in run.plans])),
             self._floats(numbers),
+            self._floats(beams.sums),
+            self._ints(beams.wanted),
             self._ints(seeds),
+            Buffer.from_numpy(np.zeros(run.k, np.int32)),
             self._team,
             self._cache,
             self._cross,

@@ -16,16 +16,16 @@ from max_whisper.graph.encoder import cross_cache_type, team_type
 from max_whisper.graph.layers import KERNELS, Layers
 from max_whisper.graph.precision import Precision
 
-STARTS = 8  # integers that say where a sequence stands, as in kernels/steps.mojo
+STARTS = 8  # integers that say where a sequence stands, as in kernels/standing.mojo
 
 
 def steps_graph(dims: ModelDimensions, device: DeviceRef, precision: Precision) -> Graph:
-    """Sequences -> their next tokens, until one ends or ``steps`` are taken.
+    """Sequences -> their next tokens, until one ends (of beams, a search) or ``steps`` are taken.
 
     Inputs: weights' addresses (n,) int64, starts (N, STARTS), sources (rows, n_text_ctx),
-    forbidden (N, F), numbers (N, 2), seeds (N, steps, 2), team (2,), and both caches. Outputs:
-    tokens (steps, N) int32, logprobs (steps, N), queries (n_text_layer, steps, N, state), and how
-    many steps were taken (1,) int32.
+    forbidden (N, F), numbers (N, 2), sums (N,) and wanted (searches,) of beams, seeds (N, steps, 2),
+    k candidates, team (2,), and both caches. Outputs: tokens (steps, N, k) int32, logprobs
+    (steps, N, k), queries (n_text_layer, steps, N, state), and how many steps were taken (1,) int32.
     """
 
     def ints(*shape: int | str) -> TensorType:
@@ -37,15 +37,18 @@ def steps_graph(dims: ModelDimensions, device: DeviceRef, precision: Precision) 
         ints("rows", dims.n_text_ctx),
         ints("sequences", "forbidden"),
         TensorType(DType.float32, ("sequences", 2), device),
+        TensorType(DType.float32, ("sequences",), device),
+        ints("searches"),
         ints("sequences", "steps", 2),
+        ints("k"),  # only its length counts: an output's size must come from an input's
         team_type(device),
         self_cache_type(dims, device),
         cross_cache_type(dims, device, precision),
     ]
     with Graph("whisper_steps", input_types=types, custom_extensions=[KERNELS]) as graph:
-        *inputs, team = (value.tensor for value in graph.inputs[:7])
-        cache, cross = (value.buffer for value in graph.inputs[7:])
-        graph.output(*Layers(device, precision, team).steps(dims, cache, cross, inputs))
+        *inputs, k, team = (value.tensor for value in graph.inputs[:10])
+        cache, cross = (value.buffer for value in graph.inputs[10:])
+        graph.output(*Layers(device, precision, team).steps(dims, cache, cross, inputs, k.shape[0]))
     return graph
 
 

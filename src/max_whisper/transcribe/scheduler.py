@@ -28,7 +28,7 @@ from max_whisper.decoding.requests import (
     Release,
     Request,
 )
-from max_whisper.decoding.runtime import ALL, Batch, Candidates, Constraint, Ran, Run, Runtime
+from max_whisper.decoding.runtime import ALL, Batch, Beams, Candidates, Constraint, Ran, Run, Runtime
 
 Result = TypeVar("Result")
 
@@ -151,22 +151,32 @@ class Scheduler:
         if self._wanted != (self._rows, self._windows):
             self._grow()
         self._rows_short = False
-        moved = False
-        for job in list(self._jobs):
-            moved = self._serve(job) or moved
-            if job.done:
-                self._retire(job)
+        moved = self._serve_all(self._jobs)
         passing = [job for job in self._jobs if isinstance(job._request, Forward)]
-        running = [job for job in self._jobs if isinstance(job._request, GoOn)]
         if passing:
             self._pass(passing, self._forward)
-        if running:
-            self._pass(running, self._run)
+            self._serve_all(passing)  # those that have begun go on with those that are on their way
+        running: dict[int, list[Job[Any]]] = {}  # jobs by how many candidates they want
+        for job in self._jobs:
+            if isinstance(job._request, GoOn):
+                running.setdefault(job._request.k, []).append(job)
+        for together in running.values():
+            self._pass(together, self._run)
+            self._serve_all(together)  # those that end make room before the others go on
         if passing or running:
             return True
         if self._jobs and not moved and not self._may_grow():
             self._fail(self._jobs, RuntimeError("no job can go on: each waits for what another one holds"))
         return bool(self._jobs)
+
+    def _serve_all(self, jobs: Sequence[Job[Any]]) -> bool:
+        """Answers jobs until they want a pass or have to wait; returns whether any got on."""
+        moved = False
+        for job in list(jobs):
+            moved = self._serve(job) or moved
+            if job.done:
+                self._retire(job)
+        return moved
 
     def _serve(self, job: Job[Any]) -> bool:
         """Answers a job until it wants a pass or has to wait; returns whether it got on."""
@@ -316,6 +326,7 @@ class Scheduler:
                 [request.plan for request, count in zip(requests, counts) for _ in range(count)],
                 np.concatenate([request.seeds[:, :steps] for request in requests]),
                 requests[0].eot,  # a model has one
+                _all_beams([request.beams for request in requests]),
             )
         )
         ends = np.cumsum(counts).tolist()
@@ -335,3 +346,12 @@ class Scheduler:
         self._free_rows, self._free_windows = list(range(rows)), list(range(windows))
         identity = np.arange(rows, dtype=np.int32)[:, None]
         self._sources = np.repeat(identity, self.runtime.dims.n_text_ctx, axis=1)
+
+
+def _all_beams(parts: Sequence[Beams | None]) -> Beams | None:
+    """The beams of several searches of one size."""
+    beams = [part for part in parts if part is not None]
+    if not beams:
+        return None
+    sums = np.concatenate([part.sums for part in beams])
+    return Beams(beams[0].size, sums, np.concatenate([part.wanted for part in beams]))

@@ -64,6 +64,22 @@ def test_a_result_does_not_depend_on_who_shared_the_batch(rows, windows):
         assert max(len(set(batch.windows.tolist())) for batch in runtime.passes) > 1
 
 
+@pytest.mark.parametrize("beams", [None, 3])
+def test_who_ends_and_who_begins_keeps_nobody_waiting(beams):
+    """A job has ended with the step that ends it, and one that begins takes steps at once."""
+    options = DecodingOptions(language="en", beam_size=beams)
+    runtime = mock()
+    scheduler = Scheduler(runtime, 10, 2)
+    jobs = [scheduler.submit(window(key, options), 5) for key in (7, 50)]
+    while not any(job.done for job in jobs):
+        scheduler.step()
+        assert len(set(runtime.passes[-1].windows.tolist())) == 2
+    if not all(job.done for job in jobs):
+        scheduler.submit(window(9, options), 5)
+        scheduler.step()
+        assert len(set(runtime.passes[-1].windows.tolist())) == 2
+
+
 def test_an_error_in_one_job_does_not_touch_the_others():
     def failing():
         yield Attend(features(9))

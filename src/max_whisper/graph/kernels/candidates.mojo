@@ -5,8 +5,9 @@ none of which has both text and timestamps: each part gives its maximum, the sum
 exponentials and its best tokens, from which everything asked for follows, whoever did the parts.
 """
 
+from std.bit import count_trailing_zeros
 from std.math import exp, log
-from std.memory import bitcast
+from std.memory import bitcast, pack_bits
 from std.memory.alloc import unsafe_alloc
 
 from .pack import larger
@@ -129,12 +130,16 @@ struct Best(ImplicitlyCopyable, Movable):
     def search(self, x: Floats, start: Int, count: Int):
         """Offers x[0] to x[count - 1], the tokens from `start` on."""
         for i in range(0, count, WIDTH):
-            var lanes = min(WIDTH, count - i)
-            if lanes == WIDTH and self.tokens[unsafe_offset=self.k - 1] >= 0:
-                if not (x.unsafe_load[width=WIDTH](i).reduce_max() > self.least()):
-                    continue
-            for lane in range(i, i + lanes):
+            if i + WIDTH > count or self.tokens[unsafe_offset=self.k - 1] < 0:
+                for lane in range(i, min(i + WIDTH, count)):
+                    self.offer(Int32(start + lane), x[unsafe_offset=lane])
+                continue
+            # Few are worth a look.
+            var better = pack_bits(x.unsafe_load[width=WIDTH](i).gt(Vec(self.least())))
+            while better != 0:
+                var lane = i + Int(count_trailing_zeros(better))
                 self.offer(Int32(start + lane), x[unsafe_offset=lane])
+                better &= better - 1
 
 
 def draw(best: Best, x: Floats, start: Int, count: Int, temperature: F32, low: UInt32, high: UInt32):
@@ -156,7 +161,6 @@ def draw(best: Best, x: Floats, start: Int, count: Int, temperature: F32, low: U
                 best.offer(Int32(start + i + lane), value / temperature + noise[lane])
 
 
-@fieldwise_init
 struct Rows(ImplicitlyCopyable, Movable):
     """L rows of logits and constraints, and what is found of their parts."""
 
@@ -173,6 +177,49 @@ struct Rows(ImplicitlyCopyable, Movable):
     var sums: Floats  # (L, parts, SUMS)
     var best_tokens: Ints  # (L, parts, k + 1): the best, then the draw
     var best_values: Floats
+
+    def __init__(
+        out self,
+        L: Int,
+        logits: Floats,
+        limits: Ints,
+        forbidden: Ints,
+        repeated: Ints,
+        numbers: Floats,
+        V: Int,
+        k: Int,
+        forbidden_count: Int,
+        repeated_count: Int,
+    ):
+        self.logits = logits
+        self.limits = limits
+        self.forbidden = forbidden
+        self.repeated = repeated
+        self.numbers = numbers
+        self.V = V
+        self.k = k
+        self.forbidden_count = forbidden_count
+        self.repeated_count = repeated_count
+        self.parts = ceildiv(V, PART) + 1  # text and timestamps may each end with a part that is not full
+        self.sums = unsafe_alloc[F32](L * self.parts * SUMS)
+        self.best_tokens = unsafe_alloc[Int32](L * self.parts * (k + 1))
+        self.best_values = unsafe_alloc[F32](L * self.parts * (k + 1))
+
+    def free(self):
+        self.sums.unsafe_free()
+        self.best_tokens.unsafe_free()
+        self.best_values.unsafe_free()
+
+    def choose(self, L: Int, tokens: Ints, logprobs: Floats, watched: Floats):
+        """All rows' candidates, from what was found of their parts; see `candidates`."""
+        for row in range(L):
+            choose(
+                self,
+                row,
+                tokens.unsafe_offset(row * self.k),
+                logprobs.unsafe_offset(row * self.k),
+                watched.unsafe_offset(row),
+            )
 
     def begin(self, row: Int) -> Int:
         """Where a row's timestamps begin."""
@@ -208,15 +255,19 @@ struct PartTasks(Work):
     def run(self, task: Int):
         var row = task // self.rows.parts
         var part = task % self.rows.parts
+        var start = self.rows.range_of(row, part)[0]
+        self.find(row, part, self.rows.logits.unsafe_offset(row * self.rows.V + start))
+
+    def find(self, row: Int, part: Int, logits: Floats):
+        """What there is to be known of a part, whose logits lie there."""
         var bounds = self.rows.range_of(row, part)
         var start = bounds[0]
         var count = bounds[1] - start
-        var logits = self.rows.logits.unsafe_offset(row * self.rows.V + start)
         var raw = Sum()
         var limits = self.rows.limits.unsafe_offset(row * LIMITS)
         if limits[unsafe_offset=WATCH] >= 0:
             raw = Sum(logits, min(count, max(0, Int(limits[unsafe_offset=WATCH_STOP]) - start)))
-        var sums = self.rows.sums.unsafe_offset(task * SUMS)
+        var sums = self.rows.sums.unsafe_offset(self.rows.place(row, part) * SUMS)
         sums[unsafe_offset=2] = raw.top
         sums[unsafe_offset=3] = raw.total
         if self.rows.k == 0:
@@ -354,34 +405,7 @@ def candidates(
         repeated_count: Columns of `repeated`.
         team: Who works.
     """
-    var parts = ceildiv(V, PART) + 1  # text and timestamps may each end with a part that is not full
-    var sums = unsafe_alloc[F32](L * parts * SUMS)
-    var best_tokens = unsafe_alloc[Int32](L * parts * (k + 1))
-    var best_values = unsafe_alloc[F32](L * parts * (k + 1))
-    var rows = Rows(
-        logits,
-        limits,
-        forbidden,
-        repeated,
-        numbers,
-        V,
-        k,
-        forbidden_count,
-        repeated_count,
-        parts,
-        sums,
-        best_tokens,
-        best_values,
-    )
-    team.do(PartTasks(rows), L * parts)
-    for row in range(L):
-        choose(
-            rows,
-            row,
-            tokens.unsafe_offset(row * k),
-            logprobs.unsafe_offset(row * k),
-            watched.unsafe_offset(row),
-        )
-    sums.unsafe_free()
-    best_tokens.unsafe_free()
-    best_values.unsafe_free()
+    var rows = Rows(L, logits, limits, forbidden, repeated, numbers, V, k, forbidden_count, repeated_count)
+    team.do(PartTasks(rows), L * rows.parts)
+    rows.choose(L, tokens, logprobs, watched)
+    rows.free()

@@ -1,11 +1,14 @@
 """The ops that the decoder alone has, and the one that starts a team of threads."""
 
+from std.memory.alloc import unsafe_alloc
+
+from .beams import Beams
 from .begins import token_begins
 from .candidates import candidates
 from .cross import cross_attention
 from .past import self_attention
 from .pointwise import embed
-from .steps import Caches, Decoder, steps
+from .steps import Caches, Choice, Decoder, steps
 from .team import start_team
 from .tensors import f32, i32, reached, untracked
 
@@ -177,8 +180,8 @@ struct Steps:
     def execute[
         target: StaticString, mode: StaticString, attention: StaticString, heads: Int, vocabulary: Int
     ](
-        tokens: OutputTensor[dtype=i32, rank=2, ...],
-        logprobs: OutputTensor[dtype=f32, rank=2, ...],
+        tokens: OutputTensor[dtype=i32, rank=3, ...],
+        logprobs: OutputTensor[dtype=f32, rank=3, ...],
         queries: OutputTensor[dtype=f32, rank=4, ...],
         taken: OutputTensor[dtype=i32, rank=1, ...],
         cache: MutableInputTensor[dtype=f32, rank=6, ...],
@@ -188,11 +191,25 @@ struct Steps:
         sources: InputTensor[dtype=i32, rank=2, ...],
         forbidden: InputTensor[dtype=i32, rank=2, ...],
         numbers: InputTensor[dtype=f32, rank=2, ...],
+        sums: InputTensor[dtype=f32, rank=1, ...],
+        wanted: InputTensor[dtype=i32, rank=1, ...],
         seeds: InputTensor[dtype=i32, rank=3, ...],
         team: InputTensor[dtype=DType.int64, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
+        var N = Int(starts.dim_size(0))
+        var k = Int(tokens.dim_size(2))
         var context = Int(cache.dim_size(4))
+        var together = Beams(
+            k - 1,
+            N,
+            untracked(sums.unsafe_ptr()),
+            untracked(wanted.unsafe_ptr()),
+            untracked(sources.unsafe_ptr()),
+            Int(sources.dim_size(0)),
+            context,
+        )
+        var logits = unsafe_alloc[Float32](vocabulary + 1, alignment=64)
         untracked(taken.unsafe_ptr())[] = Int32(
             steps[mode, attention](
                 untracked(tokens.unsafe_ptr()),
@@ -209,20 +226,27 @@ struct Steps:
                 Caches(
                     untracked(cache.unsafe_ptr()),
                     Int(cache.dim_size(2)),
-                    untracked(sources.unsafe_ptr()),
+                    together.sources,
                     untracked(cross.unsafe_ptr()),
                     Int(cross.dim_size(3)),
                 ),
                 untracked(starts.unsafe_ptr()),
-                Int(starts.dim_size(0)),
-                untracked(forbidden.unsafe_ptr()),
-                Int(forbidden.dim_size(1)),
-                untracked(numbers.unsafe_ptr()),
-                untracked(seeds.unsafe_ptr()),
+                N,
+                Choice(
+                    k,
+                    untracked(forbidden.unsafe_ptr()),
+                    Int(forbidden.dim_size(1)),
+                    untracked(numbers.unsafe_ptr()),
+                    untracked(seeds.unsafe_ptr()),
+                    logits,
+                ),
+                together,
                 Int(tokens.dim_size(0)),
                 reached(team),
             )
         )
+        logits.unsafe_free()
+        together.free()
 
 
 @extensibility.register("whisper_alignment")

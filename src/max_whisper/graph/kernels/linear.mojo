@@ -27,6 +27,7 @@ from .tile import (
     step,
     sweep,
     tile,
+    tile_rows,
     widen_panel,
 )
 
@@ -74,9 +75,13 @@ def finish[
     layer: Layer,
     n: Int,
     result: Floats,
+    result_row: Int,
     residual: Floats,
 ):
-    """Moves finished sums of columns from n on to the output: scales, bias, activation, residual."""
+    """Moves finished sums of columns from n on to the output: scales, bias, activation, residual.
+
+    Rows of the output, and of what is added to it, are `result_row` apart.
+    """
     var padded = ceildiv(layer.N, PANEL) * PANEL
     var bias = layer.epilogue.unsafe_offset(n)
     for r in range(rows):
@@ -96,14 +101,14 @@ def finish[
                 x = gelu(x)
             if i + WIDTH <= columns:
                 comptime if has_residual:
-                    x += residual.unsafe_load[width=WIDTH](r * layer.N + i)
-                result.unsafe_store(r * layer.N + i, x)
+                    x += residual.unsafe_load[width=WIDTH](r * result_row + i)
+                result.unsafe_store(r * result_row + i, x)
             else:
                 for lane in range(columns - i):
                     var y = x[lane]
                     comptime if has_residual:
-                        y += residual[unsafe_offset=r * layer.N + i + lane]
-                    result[unsafe_offset=r * layer.N + i + lane] = y
+                        y += residual[unsafe_offset=r * result_row + i + lane]
+                    result[unsafe_offset=r * result_row + i + lane] = y
 
 
 def linear[
@@ -160,6 +165,7 @@ struct Panels[mode: StaticString, activation: StaticString, has_residual: Bool](
                 self.layer,
                 n,
                 self.result.unsafe_offset(n),
+                self.layer.N,
                 self.residual.unsafe_offset(n),
             )
         sums.unsafe_free()
@@ -188,96 +194,176 @@ def few_rows[
 
 
 @fieldwise_init
+struct PackTasks[mode: StaticString](Work):
+    """A tile of rows a task, as words; the last one is filled up with the last row."""
+
+    var packed: Ints
+    var row_length: Int
+    var scales: Scales
+    var a: Floats
+    var a_row: Int
+    var M: Int
+    var K: Int
+
+    def run(self, task: Int):
+        var row = task * ROWS
+        pack_rows[Self.mode](
+            self.packed.unsafe_offset(row * self.row_length),
+            self.row_length,
+            self.scales.unsafe_offset(row),
+            self.a.unsafe_offset(row * self.a_row),
+            self.a_row,
+            min(ROWS, self.M - row),
+            self.K,
+        )
+
+
+def pack_rows[
+    mode: StaticString
+](packed: Ints, row_length: Int, scales: Scales, a: Floats, a_row: Int, rows: Int, K: Int):
+    """Rows of A as words, `row_length` apart, as many as whole tiles take."""
+    for r in range(rows - rows % ROWS + rows_in_tile(rows % ROWS)):
+        scales[unsafe_offset=r] = pack_row[mode, multiplied[mode]()](
+            packed.unsafe_offset(r * row_length), a.unsafe_offset(min(r, rows - 1) * a_row), K
+        )
+
+
+@always_inline
+def multiply[
+    mode: StaticString
+](layer: Layer, packed: Ints, row_length: Int, rows: Int, panel: Int, wide: Ints, sums: Ints):
+    """sums (rows, PANEL) = packed rows @ a panel, of which a part at a time lies in the first cache.
+
+    Args:
+        layer: Weights.
+        packed: From `pack_rows`.
+        row_length: Distance between them.
+        rows: How many.
+        panel: Which.
+        wide: Room for K_BLOCK rows of a panel.
+        sums: (rows in whole tiles, PANEL).
+    """
+    comptime kind = multiplied[mode]()
+    comptime P = parts[mode, kind]()
+    var K = ceildiv(layer.K, step[mode]())
+    for k in range(0, K, K_BLOCK // P):
+        var depth = min(K_BLOCK // P, K - k)
+        var b = layer.weight.unsafe_offset((panel * K + k) * PANEL)
+        comptime if mode != kind:
+            widen_panel[mode, kind](wide, b, depth)
+            b = wide
+        var whole = rows - rows % ROWS
+        for r in range(0, whole, ROWS):
+            tile[kind, kind, ROWS, 1](
+                packed.unsafe_offset(r * row_length + k * P),
+                row_length,
+                b,
+                0,
+                depth * P,
+                sums.unsafe_offset(r * PANEL),
+                PANEL,
+                k == 0,
+            )
+        if whole < rows:
+            tile_rows[kind, kind](
+                rows - whole,
+                packed.unsafe_offset(whole * row_length + k * P),
+                row_length,
+                b,
+                depth * P,
+                sums.unsafe_offset(whole * PANEL),
+                PANEL,
+                k == 0,
+            )
+
+
+@fieldwise_init
 struct Blocks[mode: StaticString, activation: StaticString, has_residual: Bool](Work):
-    """A block of rows by all panels a task; or, of few blocks, all by some of the panels."""
+    """A block of rows by all panels a task, which packs them; or all packed rows by some of the panels."""
 
     var result: Floats
+    var packed: Ints
+    var scales: Scales
+    var row_length: Int
     var a: Floats
     var a_row: Int
     var layer: Layer
     var residual: Floats
     var M: Int
-    var block: Int  # tiles
+    var block: Int  # rows
     var by_rows: Bool
     var tasks: Int
 
     def run(self, task: Int):
-        comptime kind = multiplied[Self.mode]()
-        var row_length = row_words[Self.mode, kind](self.layer.K) + GAP
-        var block_rows = self.block * ROWS
-        var packed = unsafe_alloc[Int32](block_rows * row_length, alignment=64)
-        var sums = unsafe_alloc[Int32](block_rows * PANEL, alignment=64)
+        var sums = unsafe_alloc[Int32](self.block * PANEL, alignment=64)
         var wide = unsafe_alloc[Int32](K_BLOCK * PANEL, alignment=64)
-        var scales = unsafe_alloc[Scale](block_rows)
         var panels = ceildiv(self.layer.N, PANEL)
-        var first_panel = 0 if self.by_rows else panels * task // self.tasks
-        var last_panel = panels if self.by_rows else panels * (task + 1) // self.tasks
-        for i in range(
-            task if self.by_rows else 0, task + 1 if self.by_rows else ceildiv(self.M, block_rows)
-        ):
-            var row = i * block_rows
-            var rows = min(block_rows, self.M - row)
-            for r in range(ceildiv(rows, ROWS) * ROWS):
-                scales[unsafe_offset=r] = pack_row[Self.mode, kind](
-                    packed.unsafe_offset(r * row_length),
-                    self.a.unsafe_offset(min(row + r, self.M - 1) * self.a_row),
-                    self.layer.K,
-                )
-            for panel in range(first_panel, last_panel):
-                self._multiply(packed, row_length, rows, panel, wide, sums)
-                var n = panel * PANEL
-                finish[Self.mode, Self.activation, Self.has_residual](
+        if self.by_rows:
+            var row = task * self.block
+            var rows = min(self.block, self.M - row)
+            var packed = unsafe_alloc[Int32](self.block * self.row_length, alignment=64)
+            var scales = unsafe_alloc[Scale](self.block)
+            var a = self.a.unsafe_offset(row * self.a_row)
+            pack_rows[Self.mode](packed, self.row_length, scales, a, self.a_row, rows, self.layer.K)
+            self._finish(row, rows, packed, scales, 0, panels, wide, sums)
+            scales.unsafe_free()
+            packed.unsafe_free()
+        else:
+            for row in range(0, self.M, self.block):
+                self._finish(
+                    row,
+                    min(self.block, self.M - row),
+                    self.packed.unsafe_offset(row * self.row_length),
+                    self.scales.unsafe_offset(row),
+                    panels * task // self.tasks,
+                    panels * (task + 1) // self.tasks,
+                    wide,
                     sums,
-                    PANEL,
-                    scales,
-                    rows,
-                    min(PANEL, self.layer.N - n),
-                    self.layer,
-                    n,
-                    self.result.unsafe_offset(row * self.layer.N + n),
-                    self.residual.unsafe_offset(row * self.layer.N + n),
                 )
-        scales.unsafe_free()
         wide.unsafe_free()
         sums.unsafe_free()
-        packed.unsafe_free()
 
     @always_inline
-    def _multiply(self, packed: Ints, row_length: Int, rows: Int, panel: Int, wide: Ints, sums: Ints):
-        """sums (rows, PANEL) = packed rows @ a panel, of which a part at a time lies in the first cache."""
-        comptime kind = multiplied[Self.mode]()
-        comptime P = parts[Self.mode, kind]()
-        var K = ceildiv(self.layer.K, step[Self.mode]())
-        for k in range(0, K, K_BLOCK // P):
-            var depth = min(K_BLOCK // P, K - k)
-            var b = self.layer.weight.unsafe_offset((panel * K + k) * PANEL)
-            comptime if Self.mode != kind:
-                widen_panel[Self.mode, kind](wide, b, depth)
-                b = wide
-            for r in range(0, rows, ROWS):
-                tile[kind, kind, ROWS, 1](
-                    packed.unsafe_offset(r * row_length + k * P),
-                    row_length,
-                    b,
-                    0,
-                    depth * P,
-                    sums.unsafe_offset(r * PANEL),
-                    PANEL,
-                    k == 0,
-                )
+    def _finish(
+        self, row: Int, rows: Int, packed: Ints, scales: Scales, first: Int, last: Int, wide: Ints, sums: Ints
+    ):
+        """The output of packed rows from `row` on, in the columns of the panels `first` to `last` - 1."""
+        for panel in range(first, last):
+            multiply[Self.mode](self.layer, packed, self.row_length, rows, panel, wide, sums)
+            var n = panel * PANEL
+            finish[Self.mode, Self.activation, Self.has_residual](
+                sums,
+                PANEL,
+                scales,
+                rows,
+                min(PANEL, self.layer.N - n),
+                self.layer,
+                n,
+                self.result.unsafe_offset(row * self.layer.N + n),
+                self.layer.N,
+                self.residual.unsafe_offset(row * self.layer.N + n),
+            )
 
 
 def many_rows[
     mode: StaticString, activation: StaticString, has_residual: Bool
 ](result: Floats, a: Floats, a_row: Int, layer: Layer, residual: Floats, M: Int, team: Team):
     var row_length = row_words[mode, multiplied[mode]()](layer.K) + GAP
-    var block = max(1, min(BLOCK_ROWS, BLOCK_WORDS // row_length) // ROWS)
-    var blocks = ceildiv(M, block * ROWS)
-    # Enough rows to go round: a task takes some and reads all weights. Else it packs all rows
-    # and takes some of the columns.
+    var block = max(1, min(BLOCK_ROWS, BLOCK_WORDS // row_length) // ROWS) * ROWS
+    var blocks = ceildiv(M, block)
+    # Enough rows to go round: a task takes some and reads all weights. Else all are packed first,
+    # and a task takes some of the columns.
     var by_rows = blocks >= 4 * team.threads
     var tasks = blocks if by_rows else min(ceildiv(layer.N, PANEL), 4 * team.threads)
+    var tiles = 0 if by_rows else ceildiv(M, ROWS)
+    var packed = unsafe_alloc[Int32](max(1, tiles * ROWS * row_length), alignment=64)
+    var scales = unsafe_alloc[Scale](max(1, tiles * ROWS))
+    team.do(PackTasks[mode](packed, row_length, scales, a, a_row, M, layer.K), tiles)
     team.do(
-        Blocks[mode, activation, has_residual](result, a, a_row, layer, residual, M, block, by_rows, tasks),
+        Blocks[mode, activation, has_residual](
+            result, packed, scales, row_length, a, a_row, layer, residual, M, block, by_rows, tasks
+        ),
         tasks,
     )
+    scales.unsafe_free()
+    packed.unsafe_free()

@@ -7,39 +7,18 @@ nor the caller's overhead is paid for a token.
 
 from std.memory.alloc import unsafe_alloc
 
-from .candidates import (
-    FIRST,
-    LIMITS,
-    SEED_HIGH,
-    SEED_LOW,
-    TIMESTAMP_BEGIN,
-    TIMESTAMP_FIRST,
-    TIMESTAMP_STOP,
-    WATCH,
-    WATCH_STOP,
-    WEIGH,
-    candidates,
-)
+from .beams import Beams
+from .candidates import LIMITS, candidates
 from .cross import cross_attention
+from .head import head_candidates
 from .linear import Layer, linear
 from .past import self_attention
 from .pointwise import embed, layer_norm
+from .standing import END, POSITION, ROW, STARTS, TOKEN, WINDOW, advance, limit
 from .team import Team
 from .tile import F32, Floats, Ints, PANEL, ceildiv
 
-comptime NEVER_BEGINS = Int32(1 << 30)  # where a vocabulary's timestamps begin if they are ordinary tokens
 comptime Addresses = Pointer[Int64, MutUntrackedOrigin]
-
-# Columns of a row of `starts`.
-comptime TOKEN = 0
-comptime ROW = 1
-comptime POSITION = 2
-comptime WINDOW = 3
-comptime BEFORE = 4  # the token sampled before `TOKEN`; a timestamp where there is none
-comptime STAMP = 5  # the latest timestamp sampled, or -1
-comptime BEGIN = 6  # where timestamps begin, or NEVER_BEGINS: then their rules are not applied
-comptime END = 7  # the token that ends a text
-comptime STARTS = 8
 
 
 @fieldwise_init
@@ -64,6 +43,10 @@ struct Decoder(ImplicitlyCopyable, Movable):
 
     def floats(self, index: Int) -> Floats:
         return Floats(unsafe_from_address=Int(self.weights[unsafe_offset=index]))
+
+    def head(self) -> Layer:
+        """The output head, which the embedding shares."""
+        return self.layer(0, self.vocabulary, self.state)
 
     def layer(self, index: Int, N: Int, K: Int) -> Layer:
         """The packed layer whose panels and epilogue have that index and the next."""
@@ -101,7 +84,6 @@ struct Rows:
     var normed: Floats
     var wide: Floats
     var heads: Floats
-    var logits: Floats
 
     def __init__(out self, N: Int, starts: Ints, decoder: Decoder):
         self.N = N
@@ -109,18 +91,21 @@ struct Rows:
         self.rows = self.tokens.unsafe_offset(N)
         self.positions = self.tokens.unsafe_offset(2 * N)
         self.windows = self.tokens.unsafe_offset(3 * N)
-        for n in range(N):
+        var state = N * decoder.state
+        self.x = unsafe_alloc[F32](7 * state, alignment=64)
+        self.normed = self.x.unsafe_offset(state)
+        self.heads = self.x.unsafe_offset(2 * state)
+        self.wide = self.x.unsafe_offset(3 * state)
+        self.place(starts)
+
+    def place(self, starts: Ints):
+        """The tokens are now those that the sequences stand at."""
+        for n in range(self.N):
             var start = starts.unsafe_offset(n * STARTS)
             self.tokens[unsafe_offset=n] = start[unsafe_offset=TOKEN]
             self.rows[unsafe_offset=n] = start[unsafe_offset=ROW]
             self.positions[unsafe_offset=n] = start[unsafe_offset=POSITION]
             self.windows[unsafe_offset=n] = start[unsafe_offset=WINDOW]
-        var state = N * decoder.state
-        self.x = unsafe_alloc[F32](7 * state + N * decoder.vocabulary, alignment=64)
-        self.normed = self.x.unsafe_offset(state)
-        self.heads = self.x.unsafe_offset(2 * state)
-        self.wide = self.x.unsafe_offset(3 * state)
-        self.logits = self.x.unsafe_offset(7 * state)
 
     def free(self):
         self.x.unsafe_free()
@@ -130,12 +115,12 @@ struct Rows:
 def forward[
     mode: StaticString, attention: StaticString
 ](decoder: Decoder, caches: Caches, rows: Rows, queries: Floats, query_layer: Int, team: Team):
-    """One pass: the rows' tokens to `rows.logits`.
+    """One pass: the rows' tokens to `rows.normed`, which the output head takes.
 
     Args:
         decoder: Weights.
         caches: Written and read.
-        rows: The tokens; `x` to `logits` are written.
+        rows: The tokens; `x` to `heads` are written.
         queries: Cross-attention's queries (N, state) of the first layer; written.
         query_layer: Distance to the next layer's.
         team: Who works.
@@ -143,7 +128,7 @@ def forward[
     var S = decoder.state
     var N = rows.N
     var padded = ceildiv(decoder.vocabulary, PANEL) * PANEL
-    var table = decoder.layer(0, decoder.vocabulary, S)
+    var table = decoder.head()
     embed[mode](rows.x, rows.tokens, rows.positions, table.weight, table.epilogue, decoder.floats(2), N, S, padded)
     var next = 3
     for i in range(decoder.layers):
@@ -185,42 +170,65 @@ def forward[
         linear[mode, "none", True](rows.x, rows.wide, 4 * S, decoder.layer(next + 16, S, 4 * S), rows.x, N, team)
         next += 18
     layer_norm(rows.normed, rows.x, decoder.floats(next), decoder.floats(next + 1), N, S, team)
-    linear[mode, "none", False](rows.logits, rows.normed, S, table, rows.logits, N, team)
 
 
-def limit(limits: Ints, start: Ints, low: Int32, high: Int32):
-    """What the next token may be: `ApplyTimestampRules` of `decoding/rules.py`, after the first token."""
-    var begin = start[unsafe_offset=BEGIN]
-    var end = start[unsafe_offset=END]
-    var last = start[unsafe_offset=TOKEN]
-    limits[unsafe_offset=FIRST] = 0
-    limits[unsafe_offset=TIMESTAMP_BEGIN] = begin
-    limits[unsafe_offset=TIMESTAMP_FIRST] = 0
-    limits[unsafe_offset=TIMESTAMP_STOP] = NEVER_BEGINS
-    limits[unsafe_offset=WEIGH] = 0
-    limits[unsafe_offset=WATCH] = -1
-    limits[unsafe_offset=SEED_LOW] = low
-    limits[unsafe_offset=SEED_HIGH] = high
-    limits[unsafe_offset=WATCH_STOP] = NEVER_BEGINS
-    if begin == NEVER_BEGINS:
-        return
-    limits[unsafe_offset=WEIGH] = 1
-    if last < begin:
-        limits[unsafe_offset=TIMESTAMP_FIRST] = start[unsafe_offset=STAMP] + 1
-    elif start[unsafe_offset=BEFORE] >= begin:
-        limits[unsafe_offset=TIMESTAMP_STOP] = begin
-    else:
-        limits[unsafe_offset=FIRST] = end
-        limits[unsafe_offset=TIMESTAMP_FIRST] = last
+@fieldwise_init
+struct Choice(ImplicitlyCopyable, Movable):
+    """How each sequence's next tokens are chosen.
 
+    Fields:
+        k: Candidates of each: the most probable tokens, or one draw.
+        forbidden: (N, forbidden_count) ids that are never chosen, -1 for none.
+        forbidden_count: Columns of `forbidden`.
+        numbers: (N, 2) as for `candidates`.
+        seeds: (N, count, 2) of the draws, as low and high words.
+        logits: Room for one row's, and one number more.
+    """
 
-def advance(start: Ints, token: Int32):
-    """Takes a chosen token into account."""
-    start[unsafe_offset=BEFORE] = start[unsafe_offset=TOKEN]
-    start[unsafe_offset=TOKEN] = token
-    start[unsafe_offset=POSITION] += 1
-    if token >= start[unsafe_offset=BEGIN]:
-        start[unsafe_offset=STAMP] = token
+    var k: Int
+    var forbidden: Ints
+    var forbidden_count: Int
+    var numbers: Floats
+    var seeds: Ints
+    var logits: Floats
+
+    def choose[
+        mode: StaticString
+    ](self, tokens: Ints, logprobs: Floats, x: Floats, head: Layer, limits: Ints, N: Int, team: Team):
+        """The candidates (N, k) of rows (N, state) that the output head takes."""
+        if N > 1:
+            head_candidates[mode](
+                tokens,
+                logprobs,
+                x,
+                head,
+                limits,
+                self.forbidden,
+                self.forbidden_count,
+                self.numbers,
+                N,
+                self.k,
+                team,
+            )
+            return
+        # One row's logits stay in the cache as they are, and read the weights in a sweep.
+        linear[mode, "none", False](self.logits, x, head.K, head, self.logits, 1, team)
+        candidates(
+            tokens,
+            logprobs,
+            self.logits.unsafe_offset(head.N),
+            self.logits,
+            limits,
+            self.forbidden,
+            limits,
+            self.numbers,
+            1,
+            head.N,
+            self.k,
+            self.forbidden_count,
+            0,
+            team,
+        )
 
 
 def steps[
@@ -233,39 +241,31 @@ def steps[
     caches: Caches,
     given: Ints,
     N: Int,
-    forbidden: Ints,
-    forbidden_count: Int,
-    numbers: Floats,
-    seeds: Ints,
+    choice: Choice,
+    mut beams: Beams,
     count: Int,
     team: Team,
 ) -> Int:
     """Goes on with N sequences until one ends, or for `count` steps; returns how many it took.
 
     Args:
-        tokens: (count, N) chosen tokens.
-        logprobs: (count, N) their log-probabilities.
+        tokens: (count, N, k) candidates.
+        logprobs: (count, N, k) their log-probabilities.
         queries: (layers, count, N, state) of cross-attention.
         decoder: Weights.
         caches: Keys and values.
         given: (N, STARTS) where each sequence stands.
         N: Sequences.
-        forbidden: (N, forbidden_count) ids that are never chosen, -1 for none.
-        forbidden_count: Columns of `forbidden`.
-        numbers: (N, 2) as for `candidates`.
-        seeds: (N, count, 2) of the draws, as low and high words.
+        choice: How they go on.
+        beams: What they are to each other; if they are beams, they go on until a search is done.
         count: Steps.
         team: Who works.
     """
     var S = decoder.state
-    var starts = unsafe_alloc[Int32](N * STARTS + N * LIMITS + N)
+    var starts = unsafe_alloc[Int32](N * STARTS + N * LIMITS)
     var limits = starts.unsafe_offset(N * STARTS)
-    var none = limits.unsafe_offset(N * LIMITS)
     for i in range(N * STARTS):
         starts[unsafe_offset=i] = given[unsafe_offset=i]
-    for n in range(N):
-        none[unsafe_offset=n] = -1
-    var watched = unsafe_alloc[F32](N)
     var rows = Rows(N, starts, decoder)
     var taken = 0
     var ended = False
@@ -274,33 +274,20 @@ def steps[
             decoder, caches, rows, queries.unsafe_offset(taken * N * S), count * N * S, team
         )
         for n in range(N):
-            var seed = seeds.unsafe_offset((n * count + taken) * 2)
+            var seed = choice.seeds.unsafe_offset((n * count + taken) * 2)
             limit(limits.unsafe_offset(n * LIMITS), starts.unsafe_offset(n * STARTS), seed[], seed[unsafe_offset=1])
-        var chosen = tokens.unsafe_offset(taken * N)
-        candidates(
-            chosen,
-            logprobs.unsafe_offset(taken * N),
-            watched,
-            rows.logits,
-            limits,
-            forbidden,
-            none,
-            numbers,
-            N,
-            decoder.vocabulary,
-            1,
-            forbidden_count,
-            1,
-            team,
-        )
-        for n in range(N):
-            var start = starts.unsafe_offset(n * STARTS)
-            advance(start, chosen[unsafe_offset=n])
-            rows.tokens[unsafe_offset=n] = chosen[unsafe_offset=n]
-            rows.positions[unsafe_offset=n] += 1
-            ended = ended or chosen[unsafe_offset=n] == start[unsafe_offset=END]
+        var chosen = tokens.unsafe_offset(taken * N * choice.k)
+        var values = logprobs.unsafe_offset(taken * N * choice.k)
+        choice.choose[mode](chosen, values, rows.normed, decoder.head(), limits, N, team)
+        if beams.size > 0:
+            ended = beams.take(starts, chosen, values)
+        else:
+            for n in range(N):
+                var start = starts.unsafe_offset(n * STARTS)
+                advance(start, chosen[unsafe_offset=n])
+                ended = ended or chosen[unsafe_offset=n] == start[unsafe_offset=END]
+        rows.place(starts)
         taken += 1
     rows.free()
-    watched.unsafe_free()
     starts.unsafe_free()
     return taken
