@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import wave
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,11 @@ def test_interrupt_leaves_finished_files_whole(tmp_path: Path) -> None:
     for name in ("first", "second", "third"):
         (tmp_path / f"{name}.flac").write_bytes(JFK.read_bytes())
     process = subprocess.Popen(
-        [*COMMAND, "first.flac", "second.flac", "third.flac", *GREEDY], cwd=tmp_path, stderr=subprocess.PIPE
+        [*COMMAND, "first.flac", "second.flac", "third.flac", *GREEDY],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        # A shell's background processes ignore the signal, and so would this one.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
     )
     finished = tmp_path / "first.json"  # the last that is written of the five
     deadline = time.monotonic() + 300
