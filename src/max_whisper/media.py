@@ -251,7 +251,7 @@ class _Reader:
                 if not self._mix and before not in (0, channels):
                     raise AudioError(f"{self._name}: the number of channels changes within the recording")
                 layout = "mono" if self._mix else frame.layout
-                resampler, setup = AudioResampler("s16p", layout, self._rate), now
+                resampler, setup = AudioResampler("s16" if self._mix else "s16p", layout, self._rate), now
             self.seconds_in += frame.samples / frame.sample_rate
             # Timestamps of damaged files run backwards; the samples' order is what counts.
             frame.pts = None

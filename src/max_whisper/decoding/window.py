@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from max_whisper.tokenizer import Tokenizer
 
 #: How many steps may be taken before others, and the caller, are looked after again.
-STEPS_AT_ONCE = 16
+STEPS_AT_ONCE = 32
 
 _FREE = Constraint()
 _TINY = float(np.finfo(np.float32).tiny)
