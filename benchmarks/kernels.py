@@ -211,10 +211,8 @@ def measurements(
         state, heads = SIZES[model]
         for tier in precisions:
             for shape in encoder_shapes(state, heads):
-                # Integers attend in 16 bits.
-                limit = "int16" if tier == "int8" and shape.op == "encoder_attention" else tier
                 size = (shape.rows, shape.depth, shape.width)
-                found = Measured(model, tier, shape.name, size, shape.operations, limit)
+                found = Measured(model, tier, shape.name, size, shape.operations, tier)
                 yield found, kernels.calls(shape, tier)
             head = Shape("output head, one row", 1, state, VOCABULARY)
             count = -(-VOCABULARY // PANEL) * PANEL * TIERS[tier].words(state) * 4

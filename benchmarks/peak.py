@@ -11,7 +11,7 @@ from benchmarks.environments import BenchmarkError
 from benchmarks.processes import WORKERS
 from max_whisper.graph.layers import KERNELS
 
-UNITS = {"float32": "GFLOP/s", "bfloat16": "GFLOP/s", "int8": "GOP/s", "int16": "GOP/s", "memory": "GB/s"}
+UNITS = {"float32": "GFLOP/s", "bfloat16": "GFLOP/s", "int8": "GOP/s", "memory": "GB/s"}
 
 
 def build_peak(folder: Path) -> Path:
@@ -41,7 +41,7 @@ def measure_peak(program: Path, threads: int, times: int = 3) -> dict[str, float
         times: How many runs.
 
     Returns:
-        Operations a second of ``float32``, ``bfloat16``, ``int8`` and ``int16``, whatever the
+        Operations a second of ``float32``, ``bfloat16`` and ``int8``, whatever the
         processor multiplies them in, and bytes a second of ``memory``.
 
     Raises:

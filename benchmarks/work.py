@@ -80,8 +80,8 @@ def fractions(
 ) -> dict[str, float | None]:
     """The least time that the processor's limits allow, over the time taken.
 
-    Attention counts at the rate of what it is multiplied in: in int8, 16-bit integers. A step counts
-    as reading: the weights once, keys and values for every window; self-attention's cache is left out.
+    All products count at the tier's rate. A step counts as reading: the weights once, keys and values
+    for every window; self-attention's cache is left out.
 
     Args:
         condensed: See :func:`condense`.
@@ -90,11 +90,10 @@ def fractions(
         limits: See :func:`benchmarks.peak.measure_peak`; empty: not measured.
     """
     found: dict[str, float | None] = {"encode": None, "step": None}
-    linear = limits.get(precision)
-    attention = limits.get("int16" if precision == "int8" else precision)
+    rate = limits.get(precision)
     memory = limits.get("memory")
-    if linear and attention and condensed["encode"]:
-        found["encode"] = (work.linear / linear + work.attention / attention) / condensed["encode"]
+    if rate and condensed["encode"]:
+        found["encode"] = (work.linear + work.attention) / rate / condensed["encode"]
     if memory and condensed["step"]:
         weights = work.step_weights * WEIGHT_BYTES[precision]
         cross = work.cross_values * CROSS_BYTES[precision] * condensed["step_windows"]

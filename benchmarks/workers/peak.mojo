@@ -3,7 +3,7 @@
 Products are those that the kernels' tiles are made of, on all threads at once, with every operand in
 a register: what is left is the rate of the instructions. Prints JSON: operations a second
 (multiplications and additions) of each precision, in the type that its words are multiplied in here,
-and of int16, in which integers attend; and bytes read in a second. All are the best of many rounds.
+and bytes read in a second. All are the best of many rounds.
 """
 
 from std.collections import Array
@@ -101,7 +101,6 @@ def main() raises:
     print('{"float32":', rate["float32"](results, team))
     print(', "bfloat16":', rate[multiplied["bfloat16"]()](results, team))
     print(', "int8":', rate[multiplied["int8"]()](results, team))
-    print(', "int16":', rate["int16"](results, team))
     var tasks = TASKS * threads
     var seconds = Float64.MAX
     for i in range(SWEEPS * SWEPT // PART):

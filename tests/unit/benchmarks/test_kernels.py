@@ -11,7 +11,7 @@ from benchmarks import peak
 from benchmarks.environments import BenchmarkError
 from benchmarks.kernels import Measured, Shape, encoder_shapes, fastest, report
 
-LIMITS = {"float32": 4e9, "bfloat16": 8e9, "int8": 16e9, "int16": 8e9, "memory": 2e9}
+LIMITS = {"float32": 4e9, "bfloat16": 8e9, "int8": 16e9, "memory": 2e9}
 
 
 def measured(what, precision, limit, share, model="base"):
@@ -34,7 +34,7 @@ def test_a_row_by_the_output_head_is_bound_by_its_weights() -> None:
 
 def test_the_report_names_what_is_furthest_and_what_is_missed() -> None:
     rows = [
-        measured("attention", "int8", "int16", 0.3),
+        measured("attention", "int8", "int8", 0.3),
         measured("MLP down", "int8", "int8", 0.69),
         measured("MLP up", "int8", "int8", 0.71),
         measured("output head", "int8", "memory", 0.5),

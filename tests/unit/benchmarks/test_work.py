@@ -56,13 +56,13 @@ def test_a_run_without_calls_has_no_medians() -> None:
 def test_fractions_are_the_least_time_over_the_time() -> None:
     work = Work(linear=80, attention=20, step_weights=400, cross_values=100)
     found = {"encode": 4.0, "step": 10.0, "step_windows": 3}
-    limits = {"float32": 50.0, "bfloat16": 150.0, "int8": 200.0, "int16": 100.0, "memory": 100.0}
+    limits = {"float32": 50.0, "bfloat16": 150.0, "int8": 200.0, "memory": 100.0}
     assert fractions(found, work, "float32", limits) == pytest.approx(
         {"encode": 2 / 4, "step": (800 + 1200) / 1000}
     )
-    # The operations of int8's attention count at the rate of 16 bits; its keys are stored in bytes.
+    # Keys are stored in bytes.
     assert fractions(found, work, "int8", limits) == pytest.approx(
-        {"encode": (0.4 + 0.2) / 4, "step": (400 + 300) / 1000}
+        {"encode": 0.5 / 4, "step": (400 + 300) / 1000}
     )
 
 
