@@ -10,7 +10,7 @@ from std.memory import bitcast
 from std.sys.intrinsics import llvm_intrinsic
 
 from .pack import larger, pack_row, quantise_pairs
-from .tile import F32, Floats, WIDTH, step, words
+from .tile import F32, Floats, WIDTH, words
 
 comptime LANES = 2 * WIDTH  # two vectors on the way at once hide each other's latency
 comptime Lanes = SIMD[DType.float32, LANES]
