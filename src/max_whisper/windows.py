@@ -236,7 +236,9 @@ class WindowModel:
         (row,) = yield Acquire(1)
         count = len(tokens)
         free = [Constraint()] * count
-        found: Candidates = yield Forward(tokens, [row] * count, range(count), window, range(count), free)
+        found: Candidates = yield Forward(
+            tokens, [row] * count, range(count), window, range(count), free, logits=True
+        )
         return found.logits()
 
 

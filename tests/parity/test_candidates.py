@@ -46,7 +46,14 @@ def asked(model, first_window):
             rows = yield Acquire(1)
             tokens = [SOT, BEGIN, 843, 523]
             found = yield Forward(
-                tokens, rows * 4, range(4), window, [i % 4 for i in range(len(constraints))], constraints, k
+                tokens,
+                rows * 4,
+                range(4),
+                window,
+                [i % 4 for i in range(len(constraints))],
+                constraints,
+                k,
+                logits=True,
             )
             return found, found.logits()
 

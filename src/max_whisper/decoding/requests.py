@@ -95,6 +95,7 @@ class Forward(Request):
         outputs: Indices into the N tokens that are asked for a successor.
         constraints: One for each output.
         k: How many candidates are wanted for each output; 0 if only what is watched is.
+        logits: Whether all logits are wanted, too.
     """
 
     tokens: Sequence[int]
@@ -104,6 +105,7 @@ class Forward(Request):
     outputs: Sequence[int]
     constraints: Sequence[Constraint]
     k: int = 1
+    logits: bool = False
 
 
 @dataclass(frozen=True, eq=False)

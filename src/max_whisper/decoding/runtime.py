@@ -108,6 +108,7 @@ class Batch:
         outputs: (L,) int32 indices into the N tokens; one index may stand several times.
         constraints: L constraints, one an output.
         k: How many candidates are wanted for each output, best first; 0 if only what is watched is.
+        logits: Whether all logits are wanted, too.
     """
 
     tokens: NDArray[np.int32]
@@ -118,6 +119,7 @@ class Batch:
     outputs: NDArray[np.int32]
     constraints: Sequence[Constraint]
     k: int = 1
+    logits: bool = False
 
 
 @dataclass(frozen=True)
@@ -249,7 +251,7 @@ class Candidates(Protocol):
         """(L,) unconstrained probability of ``Constraint.watch`` (nan: none)."""
 
     def logits(self) -> NDArray[np.float32]:
-        """(L, n_vocab) float32, before any constraint; copied out only when asked for."""
+        """(L, n_vocab) float32, before any constraint, if the batch says that they are wanted."""
 
     def queries(self, tokens: slice = ALL) -> NDArray[np.float32]:
         """(n_text_layer, n, n_text_state) float32 cross-attention queries of some of the N tokens."""

@@ -190,7 +190,7 @@ def detect_language(window: int, tokenizer: Tokenizer) -> Steps[tuple[int, dict[
     if tokenizer.language is None or tokenizer.language_token not in tokenizer.sot_sequence:
         raise OptionError("an English-only model has no language tokens, so it can't detect a language")
     rows = yield Acquire(1)
-    found: Candidates = yield Forward((tokenizer.sot,), rows, (0,), window, (0,), (_FREE,))
+    found: Candidates = yield Forward((tokenizer.sot,), rows, (0,), window, (0,), (_FREE,), logits=True)
     ids = list(tokenizer.all_language_tokens)
     logits = found.logits()[0, ids]
     yield Release(rows)

@@ -27,7 +27,7 @@ def decoder_graph(
 ) -> tuple[Graph, Stages]:
     """Tokens and caches -> candidates, logits, and each layer's cross-attention queries.
 
-    Outputs: tokens (L, k) int32, logprobs (L, k), watched (L,), logits (L, n_vocab), then one
+    Outputs: tokens (L, k) int32, logprobs (L, k), watched (L,), logits (L or 0, n_vocab), then one
     (N, state) of queries for each layer; with ``probe``, every other stage follows.
     """
     stages = Stages(probe)
@@ -36,13 +36,10 @@ def decoder_graph(
     ) as graph:
         tokens, rows, positions, windows, sources, outputs = (value.tensor for value in graph.inputs[:6])
         constraint = [value.tensor for value in graph.inputs[6:10]]
-        k, team = (value.tensor for value in graph.inputs[10:12])
-        cache, cross = (value.buffer for value in graph.inputs[12:14])
+        k, kept, weights, team = (value.tensor for value in graph.inputs[10:14])
+        cache, cross = (value.buffer for value in graph.inputs[14:16])
         layers = Layers(device, precision, team)
-        width = dims.n_text_state
-        table = layers.packed("decoder.token_embedding", dims.n_vocab, width)
-        positional = layers.weight("decoder.positional_embedding", dims.n_text_ctx, width)
-        x = stages.keep("decoder.embedding", layers.embed(tokens, positions, table, positional))
+        x = stages.keep("decoder.embedding", layers.embed(dims, tokens, positions, weights))
         queries = []
         for i in range(dims.n_text_layer):
             block = _Block(layers, dims, i, stages)
@@ -51,9 +48,8 @@ def decoder_graph(
             x = block.mlp(x)
             queries.append(query)
         x = stages.keep("ln", layers.layer_norm(layers.gather_rows(x, outputs), "decoder.ln"))
-        logits = layers.logits(x, table, dims.n_vocab)
-        chosen = layers.candidates(logits, constraint, k.shape[0])
-        graph.output(*chosen, logits, *queries, *stages.values())
+        chosen = layers.choose(dims, x, weights, constraint, k.shape[0], kept.shape[0])
+        graph.output(*chosen, *queries, *stages.values())
     return graph, stages
 
 
@@ -153,11 +149,19 @@ def _inputs(dims: ModelDimensions, device: DeviceRef, precision: Precision) -> l
         ints("outputs", "forbidden"),
         ints("outputs", "repeated"),
         TensorType(DType.float32, ("outputs", 2), device),
-        ints("k"),  # only its length counts: an output's size must come from an input's
+        # Only their lengths count: an output's size must come from an input's.
+        ints("k"),
+        ints("kept"),
+        weights_type(device),
         team_type(device),
         self_cache_type(dims, device),
         cross_cache_type(dims, device, precision),
     ]
+
+
+def weights_type(device: DeviceRef) -> TensorType:
+    """Addresses of the decoder's weights: see :func:`max_whisper.graph.steps.weight_addresses`."""
+    return TensorType(DType.int64, ("weights",), device)
 
 
 def self_cache_type(dims: ModelDimensions, device: DeviceRef) -> BufferType:

@@ -14,6 +14,7 @@ from max.graph import BufferValue, DeviceRef, Dim, TensorType, TensorValue, Weig
 
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.graph.precision import PANEL, Precision, panels
+from max_whisper.graph.vocabulary import text_tokens
 
 KERNELS = Path(__file__).parent / "kernels"
 
@@ -171,38 +172,39 @@ class Layers:
         )
 
     def embed(
-        self,
-        tokens: TensorValue,
-        positions: TensorValue,
-        table: tuple[Weight, Weight],
-        positional: Weight,
+        self, dims: ModelDimensions, tokens: TensorValue, positions: TensorValue, weights: TensorValue
     ) -> TensorValue:
-        """Token plus position embedding: (N,) -> (N, state); ``table`` is the output head's."""
-        out = self._type(tokens.shape[0], int(positional.shape[1]))
-        inputs = [tokens, positions, *table, positional]
-        return self._op("embed", inputs, out, mode=self.precision.linear)
+        """Token plus position embedding: (N,) -> (N, state); ``weights`` are the decoder's addresses."""
+        out = self._type(tokens.shape[0], dims.n_text_state)
+        parameters = {"vocabulary": dims.n_vocab, "text": text_tokens(dims)}
+        return self._op("embed", [tokens, positions, weights], out, mode=self.precision.linear, **parameters)
 
     def gather_rows(self, x: TensorValue, indices: TensorValue) -> TensorValue:
         """``x[indices]``."""
         return self._op("gather_rows", [x, indices], self._type(indices.shape[0], int(x.shape[1])))
 
-    def logits(self, x: TensorValue, table: tuple[Weight, Weight], width: int) -> TensorValue:
-        """The output head, tied to the embedding: (L, state) -> (L, n_vocab)."""
-        out = self._type(x.shape[0], width)
-        return self._op("linear", [x, *table, self.team], out, mode=self.precision.linear, activation="none")
-
-    def candidates(self, logits: TensorValue, constraint: Sequence[TensorValue], k: Dim) -> list[TensorValue]:
-        """Tokens (L, k) int32, logprobs (L, k) and watched (L,) of (L, n_vocab) logits."""
-        outputs = logits.shape[0]
+    def choose(
+        self,
+        dims: ModelDimensions,
+        x: TensorValue,
+        weights: TensorValue,
+        constraint: Sequence[TensorValue],
+        k: Dim,
+        kept: Dim,
+    ) -> list[TensorValue]:
+        """Tokens (L, k) int32, logprobs (L, k), watched (L,) and logits (kept, n_vocab) of x (L, state)."""
+        outputs = x.shape[0]
         results = ops.custom(
-            "whisper_candidates",
+            "whisper_choose",
             self.device,
-            [logits, *constraint, self.team],
+            [x, weights, *constraint, self.team],
             [
                 TensorType(DType.int32, (outputs, k), self.device),
                 self._type(outputs, k),
                 TensorType(DType.float32, (outputs,), self.device),
+                self._type(kept, dims.n_vocab),
             ],
+            parameters={"mode": self.precision.linear, "text": text_tokens(dims)},
         )
         return [result.tensor for result in results]
 
@@ -232,6 +234,7 @@ class Layers:
                 "attention": self.precision.attention,
                 "heads": dims.n_text_head,
                 "vocabulary": dims.n_vocab,
+                "text": text_tokens(dims),
             },
         )
         return [result.tensor for result in results]

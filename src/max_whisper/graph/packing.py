@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from max_whisper.checkpoints.checkpoint import Checkpoint, ModelDimensions
 from max_whisper.errors import DeviceError
 from max_whisper.graph.precision import PANEL, PRECISIONS, Precision
+from max_whisper.graph.vocabulary import NAME as EMBEDDING
+from max_whisper.graph.vocabulary import pack_vocabulary, text_tokens
 
 AT_ONCE = 1 << 17  # weights that are packed at a time: 512 KB of float32
 
@@ -61,13 +63,17 @@ class Packer:
 
     def _pack(self, name: str, weight: NDArray[Any], bias: NDArray[Any]) -> None:
         # Columns are packed by themselves: some at a time, so that what lies between stays in the cache.
-        columns = max(1, AT_ONCE // (PANEL * weight.shape[1])) * PANEL
+        columns = _columns_at_once(weight)
         parts = [
             self.precision.pack(weight[start : start + columns], bias[start : start + columns])
             for start in range(0, len(weight), columns)
         ]
         self.packed[f"{name}.weight"] = np.concatenate([words for words, _ in parts])
         self.packed[f"{name}.epilogue"] = np.concatenate([epilogue for _, epilogue in parts], axis=1)
+
+
+def _columns_at_once(weight: NDArray[Any]) -> int:
+    return max(1, AT_ONCE // (PANEL * int(weight.shape[1]))) * PANEL
 
 
 def pack_encoder(checkpoint: Checkpoint, precision: Precision) -> dict[str, Array]:
@@ -99,7 +105,10 @@ def pack_decoder(checkpoint: Checkpoint, precision: Precision) -> dict[str, Arra
     """The decoder graph's weights."""
     dims: ModelDimensions = checkpoint.dims
     packer = Packer(checkpoint.tensors, precision)
-    packer.linear("decoder.token_embedding")
+    norm = (packer.tensors["decoder.ln.weight"], packer.tensors["decoder.ln.bias"])
+    embedding = packer.tensors[f"{EMBEDDING}.weight"]
+    rows = _columns_at_once(embedding)
+    packer.packed |= pack_vocabulary(embedding, norm, text_tokens(dims), precision, rows)
     packer.plain("decoder.positional_embedding")
     for i in range(dims.n_text_layer):
         block = f"decoder.blocks.{i}"

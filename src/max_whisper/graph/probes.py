@@ -24,6 +24,7 @@ from max_whisper.graph.decoder import self_cache_shape
 from max_whisper.graph.encoder import cross_cache_shape
 from max_whisper.graph.precision import choose_precision
 from max_whisper.graph.runtime import available_cores, for_weights, weights
+from max_whisper.graph.steps import weight_addresses
 from max_whisper.graph.team import TEAM, team_of
 
 Floats = NDArray[np.float32]
@@ -78,8 +79,9 @@ def probe(
         _ints([0] * (mel.shape[1] // 2)),
     )
     stages = _named(names[0], outputs)
+    addresses = Buffer.from_numpy(weight_addresses(registry, checkpoint.dims, tier))
     decoded = models[1].execute(
-        *_decoder_inputs(checkpoint, tokens), team, *_caches(checkpoint, opened, cross)
+        *_decoder_inputs(checkpoint, tokens), addresses, team, *_caches(checkpoint, opened, cross)
     )
     stages |= _named(names[1], decoded[4 + checkpoint.dims.n_text_layer :])
     stages["logits"] = decoded[3].to_numpy().copy()
@@ -93,7 +95,8 @@ def _decoder_inputs(checkpoint: Checkpoint, tokens: Sequence[int]) -> list[Buffe
     zeros, order = [0] * count, list(range(count))
     sources = np.zeros((1, checkpoint.dims.n_text_ctx), np.int32)
     constraints = ConstraintArrays().fill([NO_CONSTRAINT] * count)
-    arrays: list[NDArray[Any]] = [sources, np.array(order, np.int32), *constraints, np.zeros(1, np.int32)]
+    k, kept = np.zeros(1, np.int32), np.zeros(count, np.int32)
+    arrays: list[NDArray[Any]] = [sources, np.array(order, np.int32), *constraints, k, kept]
     return [_ints(tokens), _ints(zeros), _ints(order), _ints(zeros), *map(Buffer.from_numpy, arrays)]
 
 

@@ -39,7 +39,7 @@ RARE_GRAPHS = ("attend", "alignment")  # for features of the caller's own, and f
 
 @dataclass(frozen=True)
 class MaxCandidates:
-    """Candidates whose logits and queries stay in MAX buffers until asked for."""
+    """Candidates whose logits, if the batch wanted them, and queries stay in MAX buffers until asked for."""
 
     tokens: NDArray[np.int32]
     logprobs: NDArray[np.float32]
@@ -48,7 +48,13 @@ class MaxCandidates:
     query_buffers: Sequence[Buffer]
 
     def logits(self) -> NDArray[np.float32]:
-        """(L, n_vocab) float32, before any constraint."""
+        """(L, n_vocab) float32, before any constraint.
+
+        Raises:
+            ValueError: The batch did not say that they are wanted.
+        """
+        if len(self.tokens) and not self.logits_buffer.shape[0]:
+            raise ValueError("this batch kept no logits")
         logits: NDArray[np.float32] = self.logits_buffer.to_numpy().copy()
         return logits
 
@@ -85,7 +91,7 @@ class MaxRuntime:
         self._encoder = self._session.init(encoder, weights_registry=self._weights)
         self._decoder = self._session.init(decoder, weights_registry=self._weights)
         self._steps = self._session.init(steps)
-        self._decoder_weights = Buffer.from_numpy(weight_addresses(self._weights, checkpoint.dims))
+        self._decoder_weights = Buffer.from_numpy(weight_addresses(self._weights, checkpoint.dims, precision))
         self._rare: dict[str, Model] = {}
         self._progress = progress
         self._team = team_of(threads, team, self._session)
@@ -163,6 +169,8 @@ class MaxRuntime:
             self._ints(batch.outputs),
             *(Buffer.from_numpy(array) for array in self._constraints.fill(batch.constraints)),
             Buffer.from_numpy(np.zeros(batch.k, np.int32)),
+            Buffer.from_numpy(np.zeros(len(batch.outputs) if batch.logits else 0, np.int32)),
+            self._decoder_weights,
             self._team,
             self._cache,
             self._cross,

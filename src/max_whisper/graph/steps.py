@@ -11,10 +11,11 @@ from max.graph import DeviceRef, Graph, TensorType
 from numpy.typing import NDArray
 
 from max_whisper.checkpoints.checkpoint import ModelDimensions
-from max_whisper.graph.decoder import self_cache_type
+from max_whisper.graph.decoder import self_cache_type, weights_type
 from max_whisper.graph.encoder import cross_cache_type, team_type
 from max_whisper.graph.layers import KERNELS, Layers
 from max_whisper.graph.precision import Precision
+from max_whisper.graph.vocabulary import vocabulary_arrays
 
 STARTS = 8  # integers that say where a sequence stands, as in kernels/standing.mojo
 
@@ -32,7 +33,7 @@ def steps_graph(dims: ModelDimensions, device: DeviceRef, precision: Precision) 
         return TensorType(DType.int32, shape, device)
 
     types = [
-        TensorType(DType.int64, ("weights",), device),
+        weights_type(device),
         ints("sequences", STARTS),
         ints("rows", dims.n_text_ctx),
         ints("sequences", "forbidden"),
@@ -52,16 +53,18 @@ def steps_graph(dims: ModelDimensions, device: DeviceRef, precision: Precision) 
     return graph
 
 
-def weight_addresses(weights: Mapping[str, NDArray[Any]], dims: ModelDimensions) -> NDArray[np.int64]:
-    """Where the decoder's weights lie, in the order in which the kernel meets them.
+def weight_addresses(
+    weights: Mapping[str, NDArray[Any]], dims: ModelDimensions, precision: Precision
+) -> NDArray[np.int64]:
+    """Where the decoder's weights lie, in the order in which the kernels meet them.
 
     The arrays must stay where they are for as long as the table is used.
     """
-    return np.array([weights[name].ctypes.data for name in _names(dims)], np.int64)
+    return np.array([weights[name].ctypes.data for name in _names(dims, precision)], np.int64)
 
 
-def _names(dims: ModelDimensions) -> Iterator[str]:
-    yield from _packed("decoder.token_embedding")
+def _names(dims: ModelDimensions, precision: Precision) -> Iterator[str]:
+    yield from vocabulary_arrays(precision)
     yield "decoder.positional_embedding"
     for i in range(dims.n_text_layer):
         block = f"decoder.blocks.{i}"

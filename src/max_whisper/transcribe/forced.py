@@ -186,7 +186,7 @@ def read(
     # of its successor.
     outputs = [0, *range(first, first + len(text) + 1)]
     found: Candidates = yield Forward(
-        tokens, [row] * total, range(total), encoded, outputs, [Constraint()] * len(outputs)
+        tokens, [row] * total, range(total), encoded, outputs, [Constraint()] * len(outputs), logits=True
     )
     logits, queries = found.logits(), found.queries()
     said, among_text, end = _logprobs(logits[1:], [*text, eot], eot)

@@ -304,6 +304,7 @@ class Scheduler:
                 np.array(outputs, np.int32),
                 constraints,
                 max(request.k for request in requests),
+                any(request.logits for request in requests),
             )
         )
         if len(requests) == 1:

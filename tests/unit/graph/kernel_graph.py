@@ -18,6 +18,7 @@ MODES = ("float32", "float16", "bfloat16", "int8")
 ATTENTIONS = ("float32", "bfloat16", "int8")
 HEADS = 2
 LAYERS = 2  # of cross-attention
+VOCABULARY, TEXT = 4200, 2976
 DEVICE = DeviceRef.CPU()
 
 
@@ -37,12 +38,20 @@ def input_types():
     types += [BufferType(DType.int32, (1, LAYERS, HEADS, f"cross_{mode}"), DEVICE) for mode in ATTENTIONS]
     types += [floats("positions", "kv"), floats(LAYERS, "tokens", "state")]
     types += [ints("pairs", 2), ints(2), ints("wanted"), ints(1)]
-    return [*types, floats("samples"), TensorType(DType.int64, ("weights",), DEVICE), ints("windows")]
+    types += [floats("samples"), addresses("weights"), ints("windows")]
+    types += [addresses(f"vocabulary_{mode}") for mode in MODES]
+    types += [floats("said", "hidden"), ints("said", 9), ints("said", "forbidden"), ints("said", "repeated")]
+    return [*types, floats("said", 2), ints("k"), ints("kept"), ints("said")]
+
+
+def addresses(name):
+    return TensorType(DType.int64, (name,), DEVICE)
 
 
 def kernel_graph():
     """Outputs: for each mode a linear layer plain, with GELU, with residual; then attention in each mode,
-    where tokens begin in each mode of attention, and the probabilities of speech.
+    where tokens begin in each mode of attention, and the probabilities of speech; then for each mode
+    candidates, their log-probabilities, what is watched, all logits, and embedded tokens.
     """
     with Graph("kernels", input_types=input_types(), custom_extensions=[KERNELS]) as graph:
         x, residual, team = (value.tensor for value in graph.inputs[:3])
@@ -61,9 +70,12 @@ def kernel_graph():
         kv, *asked, window = (value.tensor for value in rest[:6])
         for mode, cache in zip(ATTENTIONS, caches):
             outputs += followed(mode, cache.buffer, kv, asked, window, team)
-        samples, weights, windows = (value.tensor for value in rest[6:])
+        samples, weights, windows = (value.tensor for value in rest[6:9])
         out = TensorType(DType.float32, windows.shape, DEVICE)
         outputs += op("voice", [samples, weights, windows, team], out)
+        vocabularies, asked = rest[9 : 9 + len(MODES)], [value.tensor for value in rest[9 + len(MODES) :]]
+        for mode, vocabulary in zip(MODES, vocabularies):
+            outputs += said(mode, vocabulary.tensor, *asked, team)
         graph.output(*outputs)
     return graph
 
@@ -82,6 +94,27 @@ def followed(mode, cache, kv, asked, window, team):
     return ops.inplace_custom(
         "whisper_alignment", DEVICE, [cache, *asked, team], [begins], parameters=parameters
     )
+
+
+def said(mode, vocabulary, hidden, *asked):
+    """What a vocabulary makes of hidden states, and the tokens' vectors."""
+    *constraint, k, kept, tokens, team = asked
+    rows = hidden.shape[0]
+    types = [
+        ints(rows, k.shape[0]),
+        floats(rows, k.shape[0]),
+        floats(rows),
+        floats(kept.shape[0], VOCABULARY),
+    ]
+    chosen = ops.custom(
+        "whisper_choose",
+        DEVICE,
+        [hidden, vocabulary, *constraint, team],
+        types,
+        parameters={"mode": mode, "text": TEXT},
+    )
+    sizes = {"vocabulary": VOCABULARY, "text": TEXT}
+    return chosen + op("embed", [tokens, tokens, vocabulary], hidden.type, mode=mode, **sizes)
 
 
 def op(name, inputs, out, **parameters):

@@ -14,12 +14,17 @@ import pytest
 from max.driver import CPU, Buffer
 from max.engine import InferenceSession, read
 
+from max_whisper.decoding.candidates import candidates
+from max_whisper.decoding.rules import token_set
+from max_whisper.decoding.runtime import Constraint
 from max_whisper.graph.artifacts import load_graphs
+from max_whisper.graph.constraints import ConstraintArrays
 from max_whisper.graph.layers import packed_positions
 from max_whisper.graph.packing import pack_silero
 from max_whisper.graph.precision import FLOAT16_WEIGHTS, PRECISIONS, quantise, to_bfloat16
 from max_whisper.graph.processor import features
 from max_whisper.graph.team import TEAM, team_of
+from max_whisper.graph.vocabulary import pack_vocabulary, vocabulary_arrays
 from max_whisper.transcribe.alignment import token_begins
 from max_whisper.transcribe.silero import Silero, State
 
@@ -27,6 +32,7 @@ HEADS, HEAD_SIZE = 2, 64
 ATTENTIONS = ("float32", "bfloat16", "int8")
 PAIRS = [(0, 0), (1, 1), (1, 0)]  # layers and heads whose attention is followed
 MODES = ("float32", "float16", "bfloat16", "int8")
+VOCABULARY, TEXT, STATE = 4200, 2976, 112
 PACKINGS = {**PRECISIONS, "float16": FLOAT16_WEIGHTS}
 # (rows, inner dimension, columns): a step, few rows, many rows in either division, odd ends.
 SIZES = [(1, 64, 96), (2, 100, 33), (5, 68, 65), (7, 240, 31), (13, 512, 97), (37, 1028, 64), (250, 72, 70)]
@@ -94,10 +100,35 @@ class Case:
         state = HEADS * HEAD_SIZE
         self.qkv = rng.normal(size=(positions, 3 * state)).astype(np.float32)
         self.threads = threads
+        self.keeps = True  # all logits
         self.kv = rng.normal(size=(positions, 2 * state)).astype(np.float32)
         self.tokens(np.linspace(0, positions, 5).astype(int)[:-1], positions)
         self.samples = rng.normal(size=700).astype(np.float32)
         self.silero = silero(rng)
+        self.talk(rng, rows)
+
+    def talk(self, rng, rows):
+        """A vocabulary, and hidden states that each mean a token of it, some channels larger than others."""
+        self.embedding = rng.normal(size=(VOCABULARY, STATE)).astype(np.float16)
+        self.embedding[:, 5] *= 25
+        self.embedding[:, 40] *= 0.1
+        meant = rng.integers(0, VOCABULARY, rows)
+        self.hidden = (self.embedding[meant] + rng.normal(size=(rows, STATE))).astype(np.float32)
+        self.hidden[:, 5] = 0.5
+        self.hidden[:, 40] = 60
+        self.norm = np.ones(STATE, np.float32), np.where(np.arange(STATE) == 40, 60, 0).astype(np.float32)
+        self.positional = rng.normal(size=(VOCABULARY, STATE)).astype(np.float32)
+        text = Constraint(suppressed=token_set(range(0, VOCABULARY, 7)), watch=9, watch_stop=TEXT)
+        stamped = Constraint(timestamp_begin=TEXT + 100, weigh_timestamps=True, watch=VOCABULARY - 1)
+        penalised = Constraint(repeated=(1, 4000), repetition_penalty=1.3, temperature=0.7, seed=3)
+        self.constraints = [(text, stamped, penalised)[i % 3] for i in range(rows)]
+        self.said = rng.integers(0, VOCABULARY, rows).astype(np.int32)
+
+    def vocabulary(self, mode):
+        """A vocabulary's arrays."""
+        packing = PACKINGS[mode]
+        arrays = pack_vocabulary(self.embedding, self.norm, TEXT, packing, 1024)
+        return [arrays[name] for name in vocabulary_arrays(packing)]
 
     def tokens(self, begins, positions, seed=0):
         """Tokens that attend to the positions from where they begin to the next one's begin."""
@@ -130,6 +161,11 @@ class Case:
         weights = pack_silero(self.silero)
         addresses = np.array([array.ctypes.data for array in weights], np.int64)
         arrays += [self.samples, addresses, np.zeros(-(-len(self.samples) // 512), np.int32)]
+        held = [[*self.vocabulary(mode), self.positional] for mode in MODES]
+        arrays += [np.array([array.ctypes.data for array in each], np.int64) for each in held]
+        said, constraints = self.said[rows], np.array(self.constraints, object)[rows]
+        arrays += [self.hidden[rows], *ConstraintArrays().fill(constraints)]
+        arrays += [np.zeros(3, np.int32), np.zeros(len(said) if self.keeps else 0, np.int32), said]
         results = kernels.execute(*(Buffer.from_numpy(np.ascontiguousarray(array)) for array in arrays))
         return [result.to_numpy().copy() for result in results]
 
@@ -161,6 +197,11 @@ def integers_of(x, most=2047):
 
 def widened(values):
     return (to_bfloat16(values).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+
+
+def same(one, other):
+    """Bit for bit, but for what is no number."""
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
 
 
 def gelu(x):
@@ -233,15 +274,47 @@ def test_a_row_does_not_depend_on_its_neighbours(kernels):
     together = case.run(kernels)
     for rows in (slice(0, 1), slice(3, 5), slice(10, 15), slice(20, 32), slice(7, 40)):
         apart = case.run(kernels, rows)
-        for whole, part in zip(together[: 3 * len(MODES)], apart):
-            assert np.array_equal(whole[rows], part)
+        by_row = slice(3 * len(MODES)), slice(-5 * len(MODES), None)
+        for outputs in by_row:
+            for whole, part in zip(together[outputs], apart[outputs]):
+                assert same(whole[rows], part)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 61])
+@pytest.mark.parametrize("mode", MODES)
+def test_tokens_are_chosen_among_all_logits(kernels, mode, rows):
+    """int8 looks at most of the text in four bits, which shows in sums of probabilities alone."""
+    case = Case(rows, 64, 32)
+    tokens, logprobs, watched, logits, embedded = case.run(kernels)[-5 * len(MODES) :][
+        5 * MODES.index(mode) :
+    ][:5]
+    weight = case.embedding.astype(np.float64)
+    exact = case.hidden @ weight.T
+    # The largest products are of a channel that has 60: int8 rounds them to a 254th.
+    tolerance = {"float32": 1e-3, "float16": 1e-3, "bfloat16": 1.5, "int8": 3}[mode]
+    assert np.abs(logits - exact).max() < tolerance and np.abs(logits - exact).std() < tolerance / 4
+    rounding = {"float32": 0, "float16": 0, "bfloat16": 2**-8, "int8": 2**-6}[mode]
+    vectors = weight[case.said] + case.positional[case.said]
+    assert (np.abs(embedded - vectors) <= 1e-5 + rounding * np.abs(weight).max(axis=0).clip(2)).all()
+    expected = candidates(logits, case.constraints, 3)
+    within = 0.1 if mode == "int8" else 1e-4
+    best = np.array([constraint.temperature == 0 for constraint in case.constraints])
+    assert np.array_equal(tokens[best], expected.tokens[best])
+    np.testing.assert_allclose(logprobs[best], expected.logprobs[best], atol=within)
+    # Of a draw the kernel gives one.
+    assert np.array_equal(tokens[~best, 0], expected.tokens[~best, 0])
+    likely = expected.watched > 1e-3
+    np.testing.assert_allclose(watched[likely], expected.watched[likely], rtol=10 * within)
+    case.keeps = False
+    unkept = case.run(kernels)[-5 * len(MODES) :][5 * MODES.index(mode) :][:4]
+    assert np.array_equal(unkept[0], tokens) and np.array_equal(unkept[1], logprobs) and not unkept[3].size
 
 
 def test_threads_do_not_change_results(kernels):
     for rows in (1, 5, 250):
         first, *others = (Case(rows, 132, 97, threads=threads).run(kernels) for threads in (1, 2, 5))
         for other in others:
-            assert all(np.array_equal(one, two) for one, two in zip(first, other))
+            assert all(same(one, two) for one, two in zip(first, other))
 
 
 @pytest.mark.parametrize("positions", [1, 2, 3, 4, 15, 45, 100, 700])
@@ -282,6 +355,6 @@ def test_speech_is_as_probable_as_in_numpy(kernels, count, threads):
     case = Case(1, 64, 32, threads=threads)
     case.samples = np.random.default_rng(count).normal(size=count).astype(np.float32)
     expected = Silero(case.silero).probabilities(case.samples, State())
-    found = case.run(kernels)[-1]
+    found = case.run(kernels)[3 * len(MODES) + 6]
     assert found.shape == (len(expected),) and (count < 600 or np.ptp(expected) > 0.01)
     assert np.abs(found - expected).max() < 1e-5

@@ -2,7 +2,7 @@
 
 from .decoder_ops import (
     Alignment,
-    Candidates,
+    Choose,
     CrossAttention,
     Embed,
     GatherRows,

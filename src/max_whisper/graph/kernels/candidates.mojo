@@ -11,8 +11,8 @@ from std.memory import bitcast, pack_bits
 from std.memory.alloc import unsafe_alloc
 
 from .pack import larger
-from .team import Team, Work
 from .tile import F32, Floats, Ints, Vec, WIDTH, ceildiv
+from .vocabulary import PART
 
 comptime NEVER = F32.MIN  # minus infinity
 comptime UVec = SIMD[DType.uint32, WIDTH]
@@ -30,9 +30,8 @@ comptime WATCH_STOP = 8
 comptime LIMITS = 9
 
 
-comptime PART = 2048  # tokens of a part, at most
-# What is kept of a part: the allowed logits' maximum and sum, the raw ones', the drawn one.
-comptime SUMS = 5
+# What is kept of a part: the allowed logits' maximum and sum, the raw ones', the drawn one, the watched one.
+comptime SUMS = 6
 
 
 def forbid(x: Floats, start: Int, stop: Int):
@@ -161,10 +160,39 @@ def draw(best: Best, x: Floats, start: Int, count: Int, temperature: F32, low: U
                 best.offer(Int32(start + i + lane), value / temperature + noise[lane])
 
 
-struct Rows(ImplicitlyCopyable, Movable):
-    """L rows of logits and constraints, and what is found of their parts."""
+@fieldwise_init
+struct Choices(ImplicitlyCopyable, Movable):
+    """What is chosen for L rows.
 
-    var logits: Floats
+    Fields:
+        tokens: (L, k) ids, best first.
+        logprobs: (L, k) log-probabilities under the constraint.
+        watched: (L,) unconstrained probability of the watched token below WATCH_STOP, or nan.
+    """
+
+    var tokens: Ints
+    var logprobs: Floats
+    var watched: Floats
+
+
+struct Rows(ImplicitlyCopyable, Movable):
+    """The constraints of L rows of logits, and what is found of their parts.
+
+    Fields:
+        limits: (L, LIMITS).
+        forbidden: (L, forbidden_count) ids, -1 for none.
+        repeated: (L, repeated_count) ids, -1 for none.
+        numbers: (L, 2) temperature, repetition penalty.
+        V: Vocabulary.
+        k: Candidates a row; of 0, only what is watched is computed.
+        forbidden_count: Columns of `forbidden`.
+        repeated_count: Columns of `repeated`.
+        parts: Parts of a row, at most.
+        sums: (L, parts, SUMS).
+        best_tokens: (L, parts, k + 1): the best, then the draw.
+        best_values: (L, parts, k + 1).
+    """
+
     var limits: Ints
     var forbidden: Ints
     var repeated: Ints
@@ -173,15 +201,14 @@ struct Rows(ImplicitlyCopyable, Movable):
     var k: Int
     var forbidden_count: Int
     var repeated_count: Int
-    var parts: Int  # of a row, at most
-    var sums: Floats  # (L, parts, SUMS)
-    var best_tokens: Ints  # (L, parts, k + 1): the best, then the draw
+    var parts: Int
+    var sums: Floats
+    var best_tokens: Ints
     var best_values: Floats
 
     def __init__(
         out self,
         L: Int,
-        logits: Floats,
         limits: Ints,
         forbidden: Ints,
         repeated: Ints,
@@ -191,7 +218,6 @@ struct Rows(ImplicitlyCopyable, Movable):
         forbidden_count: Int,
         repeated_count: Int,
     ):
-        self.logits = logits
         self.limits = limits
         self.forbidden = forbidden
         self.repeated = repeated
@@ -210,15 +236,15 @@ struct Rows(ImplicitlyCopyable, Movable):
         self.best_tokens.unsafe_free()
         self.best_values.unsafe_free()
 
-    def choose(self, L: Int, tokens: Ints, logprobs: Floats, watched: Floats):
-        """All rows' candidates, from what was found of their parts; see `candidates`."""
+    def choose(self, L: Int, choices: Choices):
+        """All rows' candidates, from what was found of their parts."""
         for row in range(L):
             choose(
                 self,
                 row,
-                tokens.unsafe_offset(row * self.k),
-                logprobs.unsafe_offset(row * self.k),
-                watched.unsafe_offset(row),
+                choices.tokens.unsafe_offset(row * self.k),
+                choices.logprobs.unsafe_offset(row * self.k),
+                choices.watched.unsafe_offset(row),
             )
 
     def begin(self, row: Int) -> Int:
@@ -246,89 +272,83 @@ struct Rows(ImplicitlyCopyable, Movable):
         return Best(self.best_tokens.unsafe_offset(place), self.best_values.unsafe_offset(place), 1)
 
 
-@fieldwise_init
-struct PartTasks(Work):
-    """A part of a row a task."""
+def find(rows: Rows, row: Int, part: Int, logits: Floats):
+    """What there is to be known of a part, whose logits lie there."""
+    var bounds = rows.range_of(row, part)
+    var start = bounds[0]
+    var count = bounds[1] - start
+    var raw = Sum()
+    var limits = rows.limits.unsafe_offset(row * LIMITS)
+    var sums = rows.sums.unsafe_offset(rows.place(row, part) * SUMS)
+    var watch = Int(limits[unsafe_offset=WATCH])
+    if watch >= 0:
+        raw = Sum(logits, min(count, max(0, Int(limits[unsafe_offset=WATCH_STOP]) - start)))
+        if watch >= start and watch < bounds[1]:
+            sums[unsafe_offset=5] = logits[unsafe_offset=watch - start]
+    sums[unsafe_offset=2] = raw.top
+    sums[unsafe_offset=3] = raw.total
+    if rows.k == 0:
+        return
+    var x = unsafe_alloc[F32](PART + WIDTH, alignment=64)
+    constrain(x, logits, rows, row, start, count)
+    var allowed = Sum(x, count)
+    sums[unsafe_offset=0] = allowed.top
+    sums[unsafe_offset=1] = allowed.total
+    var best = rows.best(row, part)
+    best.clear()
+    best.search(x, start, count)
+    var drawn = rows.drawn(row, part)
+    drawn.clear()
+    var temperature = rows.numbers[unsafe_offset=row * 2]
+    if temperature > 0:
+        draw(
+            drawn,
+            x,
+            start,
+            count,
+            temperature,
+            bitcast[DType.uint32](limits[unsafe_offset=SEED_LOW]),
+            bitcast[DType.uint32](limits[unsafe_offset=SEED_HIGH]),
+        )
+        if drawn.tokens[] >= 0:
+            sums[unsafe_offset=4] = x[unsafe_offset=Int(drawn.tokens[]) - start]
+    x.unsafe_free()
 
-    var rows: Rows
 
-    def run(self, task: Int):
-        var row = task // self.rows.parts
-        var part = task % self.rows.parts
-        var start = self.rows.range_of(row, part)[0]
-        self.find(row, part, self.rows.logits.unsafe_offset(row * self.rows.V + start))
-
-    def find(self, row: Int, part: Int, logits: Floats):
-        """What there is to be known of a part, whose logits lie there."""
-        var bounds = self.rows.range_of(row, part)
-        var start = bounds[0]
-        var count = bounds[1] - start
-        var raw = Sum()
-        var limits = self.rows.limits.unsafe_offset(row * LIMITS)
-        if limits[unsafe_offset=WATCH] >= 0:
-            raw = Sum(logits, min(count, max(0, Int(limits[unsafe_offset=WATCH_STOP]) - start)))
-        var sums = self.rows.sums.unsafe_offset(self.rows.place(row, part) * SUMS)
-        sums[unsafe_offset=2] = raw.top
-        sums[unsafe_offset=3] = raw.total
-        if self.rows.k == 0:
-            return
-        var x = unsafe_alloc[F32](PART + WIDTH, alignment=64)
-        self._constrain(x, logits, row, start, count)
-        var allowed = Sum(x, count)
-        sums[unsafe_offset=0] = allowed.top
-        sums[unsafe_offset=1] = allowed.total
-        var best = self.rows.best(row, part)
-        best.clear()
-        best.search(x, start, count)
-        var drawn = self.rows.drawn(row, part)
-        drawn.clear()
-        var temperature = self.rows.numbers[unsafe_offset=row * 2]
-        if temperature > 0:
-            draw(
-                drawn,
-                x,
-                start,
-                count,
-                temperature,
-                bitcast[DType.uint32](limits[unsafe_offset=SEED_LOW]),
-                bitcast[DType.uint32](limits[unsafe_offset=SEED_HIGH]),
-            )
-            if drawn.tokens[] >= 0:
-                sums[unsafe_offset=4] = x[unsafe_offset=Int(drawn.tokens[]) - start]
-        x.unsafe_free()
-
-    def _constrain(self, x: Floats, logits: Floats, row: Int, start: Int, count: Int):
-        """The part's logits with what is forbidden at minus infinity."""
-        var limits = self.rows.limits.unsafe_offset(row * LIMITS)
-        for i in range(count):
-            x[unsafe_offset=i] = logits[unsafe_offset=i]
-        var penalty = self.rows.numbers[unsafe_offset=row * 2 + 1]
-        for i in range(self.rows.repeated_count):
-            var id = Int(self.rows.repeated[unsafe_offset=row * self.rows.repeated_count + i]) - start
-            if id >= 0 and id < count:
-                var value = logits[unsafe_offset=id]
-                x[unsafe_offset=id] = value / penalty if value > 0 else value * penalty
-        for i in range(self.rows.forbidden_count):
-            var id = Int(self.rows.forbidden[unsafe_offset=row * self.rows.forbidden_count + i]) - start
-            if id >= 0 and id < count:
-                x[unsafe_offset=id] = NEVER
-        forbid(x, 0, min(Int(limits[unsafe_offset=FIRST]) - start, count))
-        if start >= self.rows.begin(row):
-            forbid(x, 0, min(Int(limits[unsafe_offset=TIMESTAMP_FIRST]) - start, count))
-            forbid(x, max(0, Int(limits[unsafe_offset=TIMESTAMP_STOP]) - start), count)
+def constrain(x: Floats, logits: Floats, rows: Rows, row: Int, start: Int, count: Int):
+    """The part's logits with what is forbidden at minus infinity."""
+    var limits = rows.limits.unsafe_offset(row * LIMITS)
+    for i in range(count):
+        x[unsafe_offset=i] = logits[unsafe_offset=i]
+    var penalty = rows.numbers[unsafe_offset=row * 2 + 1]
+    for i in range(rows.repeated_count):
+        var id = Int(rows.repeated[unsafe_offset=row * rows.repeated_count + i]) - start
+        if id >= 0 and id < count:
+            var value = logits[unsafe_offset=id]
+            x[unsafe_offset=id] = value / penalty if value > 0 else value * penalty
+    for i in range(rows.forbidden_count):
+        var id = Int(rows.forbidden[unsafe_offset=row * rows.forbidden_count + i]) - start
+        if id >= 0 and id < count:
+            x[unsafe_offset=id] = NEVER
+    forbid(x, 0, min(Int(limits[unsafe_offset=FIRST]) - start, count))
+    if start >= rows.begin(row):
+        forbid(x, 0, min(Int(limits[unsafe_offset=TIMESTAMP_FIRST]) - start, count))
+        forbid(x, max(0, Int(limits[unsafe_offset=TIMESTAMP_STOP]) - start), count)
 
 
 def choose(rows: Rows, row: Int, tokens: Ints, logprobs: Floats, watched: Floats):
     """One row's candidates, from what was found of its parts."""
     var raw = Sum()
+    var limits = rows.limits.unsafe_offset(row * LIMITS)
+    var watch = Int(limits[unsafe_offset=WATCH])
+    var seen = NEVER
     for part in range(rows.parts):
         var sums = rows.sums.unsafe_offset(rows.place(row, part) * SUMS)
         raw.add(Sum(sums[unsafe_offset=2], sums[unsafe_offset=3]))
-    var limits = rows.limits.unsafe_offset(row * LIMITS)
-    var watch = Int(limits[unsafe_offset=WATCH])
-    watched[] = F32(0) / F32(0)
-    if watch >= 0:
-        watched[] = exp(rows.logits[unsafe_offset=row * rows.V + watch] - raw.log())
+        var bounds = rows.range_of(row, part)
+        if watch >= bounds[0] and watch < bounds[1]:
+            seen = sums[unsafe_offset=5]
+    watched[] = exp(seen - raw.log()) if watch >= 0 else F32(0) / F32(0)
     if rows.k == 0:
         return
     var text = Sum()
@@ -369,43 +389,3 @@ def choose(rows: Rows, row: Int, tokens: Ints, logprobs: Floats, watched: Floats
         if tokens[unsafe_offset=i] < 0:
             tokens[unsafe_offset=i] = 0
         logprobs[unsafe_offset=i] -= log_total
-
-
-def candidates(
-    tokens: Ints,
-    logprobs: Floats,
-    watched: Floats,
-    logits: Floats,
-    limits: Ints,
-    forbidden: Ints,
-    repeated: Ints,
-    numbers: Floats,
-    L: Int,
-    V: Int,
-    k: Int,
-    forbidden_count: Int,
-    repeated_count: Int,
-    team: Team,
-):
-    """Candidates of L rows.
-
-    Args:
-        tokens: (L, k) ids, best first.
-        logprobs: (L, k) log-probabilities under the constraint.
-        watched: (L,) unconstrained probability of the watched token below WATCH_STOP, or nan.
-        logits: (L, V).
-        limits: (L, LIMITS).
-        forbidden: (L, forbidden_count) ids, -1 for none.
-        repeated: (L, repeated_count) ids, -1 for none.
-        numbers: (L, 2) temperature, repetition penalty.
-        L: Rows.
-        V: Vocabulary.
-        k: Candidates a row; of 0, only what is watched is computed.
-        forbidden_count: Columns of `forbidden`.
-        repeated_count: Columns of `repeated`.
-        team: Who works.
-    """
-    var rows = Rows(L, logits, limits, forbidden, repeated, numbers, V, k, forbidden_count, repeated_count)
-    team.do(PartTasks(rows), L * rows.parts)
-    rows.choose(L, tokens, logprobs, watched)
-    rows.free()

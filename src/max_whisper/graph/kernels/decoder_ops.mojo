@@ -1,16 +1,17 @@
 """The ops that the decoder alone has, and the one that starts a team of threads."""
 
-from std.memory.alloc import unsafe_alloc
-
 from .beams import Beams
 from .begins import token_begins
-from .candidates import candidates
+from .candidates import Choices, Rows
 from .cross import cross_attention
+from .head import head_candidates
 from .past import self_attention
 from .pointwise import embed
 from .steps import Caches, Choice, Decoder, steps
 from .team import start_team
 from .tensors import f32, i32, reached, untracked
+from .tile import Floats
+from .vocabulary import PlainVocabulary, QuickVocabulary, Vocabulary
 
 import extensibility
 from extensibility import InputTensor, OutputTensor
@@ -86,31 +87,36 @@ struct SelfAttention:
 
 @extensibility.register("whisper_embed")
 struct Embed:
-    """Token embedding (packed as the output head is) plus position embedding."""
+    """Token embedding plus position embedding; `weights` as for `Steps`."""
 
     @staticmethod
     def execute[
-        target: StaticString, mode: StaticString
+        target: StaticString, mode: StaticString, vocabulary: Int, text: Int
     ](
         result: OutputTensor[dtype=f32, rank=2, ...],
         tokens: InputTensor[dtype=i32, rank=1, ...],
         positions: InputTensor[dtype=i32, rank=1, ...],
-        table: InputTensor[dtype=i32, rank=3, ...],
-        epilogue: InputTensor[dtype=f32, rank=2, ...],
-        positional: InputTensor[dtype=f32, rank=2, ...],
+        weights: InputTensor[dtype=DType.int64, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
-        embed[mode](
-            untracked(result.unsafe_ptr()),
-            untracked(tokens.unsafe_ptr()),
-            untracked(positions.unsafe_ptr()),
-            untracked(table.unsafe_ptr()),
-            untracked(epilogue.unsafe_ptr()),
-            untracked(positional.unsafe_ptr()),
-            Int(result.dim_size(0)),
-            Int(result.dim_size(1)),
-            Int(epilogue.dim_size(1)),
-        )
+        @parameter
+        def embed_in[V: Vocabulary]():
+            var arrays = untracked(weights.unsafe_ptr())
+            var K = Int(result.dim_size(1))
+            embed(
+                untracked(result.unsafe_ptr()),
+                untracked(tokens.unsafe_ptr()),
+                untracked(positions.unsafe_ptr()),
+                V.at(arrays, vocabulary, K, text),
+                Floats(unsafe_from_address=Int(arrays[unsafe_offset=V.ARRAYS])),
+                Int(result.dim_size(0)),
+                K,
+            )
+
+        comptime if mode == "int8":
+            embed_in[QuickVocabulary]()
+        else:
+            embed_in[PlainVocabulary[mode]]()
 
 
 @extensibility.register("whisper_gather_rows")
@@ -135,18 +141,23 @@ struct GatherRows:
                 target_ptr[unsafe_offset=i * K + k] = source[unsafe_offset=row * K + k]
 
 
-@extensibility.register("whisper_candidates")
-struct Candidates:
-    """The best tokens of each row under its constraint; see candidates.mojo."""
+@extensibility.register("whisper_choose")
+struct Choose:
+    """The best tokens of each row under its constraint, see candidates.mojo; `weights` as for `Steps`.
+
+    `logits` has a row for each of x, or none: then they are not kept.
+    """
 
     @staticmethod
     def execute[
-        target: StaticString
+        target: StaticString, mode: StaticString, text: Int
     ](
         tokens: OutputTensor[dtype=i32, rank=2, ...],
         logprobs: OutputTensor[dtype=f32, rank=2, ...],
         watched: OutputTensor[dtype=f32, rank=1, ...],
-        logits: InputTensor[dtype=f32, rank=2, ...],
+        logits: OutputTensor[dtype=f32, rank=2, ...],
+        x: InputTensor[dtype=f32, rank=2, ...],
+        weights: InputTensor[dtype=DType.int64, rank=1, ...],
         limits: InputTensor[dtype=i32, rank=2, ...],
         forbidden: InputTensor[dtype=i32, rank=2, ...],
         repeated: InputTensor[dtype=i32, rank=2, ...],
@@ -154,22 +165,42 @@ struct Candidates:
         team: InputTensor[dtype=DType.int64, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
-        candidates(
-            untracked(tokens.unsafe_ptr()),
-            untracked(logprobs.unsafe_ptr()),
-            untracked(watched.unsafe_ptr()),
-            untracked(logits.unsafe_ptr()),
+        var L = Int(x.dim_size(0))
+        var K = Int(x.dim_size(1))
+        var vocabulary = Int(logits.dim_size(1))
+        var rows = Rows(
+            L,
             untracked(limits.unsafe_ptr()),
             untracked(forbidden.unsafe_ptr()),
             untracked(repeated.unsafe_ptr()),
             untracked(numbers.unsafe_ptr()),
-            Int(logits.dim_size(0)),
-            Int(logits.dim_size(1)),
+            vocabulary,
             Int(tokens.dim_size(1)),
             Int(forbidden.dim_size(1)),
             Int(repeated.dim_size(1)),
-            reached(team),
         )
+
+        @parameter
+        def choose_in[V: Vocabulary]():
+            head_candidates(
+                Choices(
+                    untracked(tokens.unsafe_ptr()), untracked(logprobs.unsafe_ptr()), untracked(watched.unsafe_ptr())
+                ),
+                untracked(x.unsafe_ptr()),
+                V.at(untracked(weights.unsafe_ptr()), vocabulary, K, text),
+                rows,
+                L,
+                K,
+                untracked(logits.unsafe_ptr()),
+                Int(logits.dim_size(0)) > 0,
+                reached(team),
+            )
+
+        comptime if mode == "int8":
+            choose_in[QuickVocabulary]()
+        else:
+            choose_in[PlainVocabulary[mode]]()
+        rows.free()
 
 
 @extensibility.register("whisper_steps")
@@ -178,7 +209,12 @@ struct Steps:
 
     @staticmethod
     def execute[
-        target: StaticString, mode: StaticString, attention: StaticString, heads: Int, vocabulary: Int
+        target: StaticString,
+        mode: StaticString,
+        attention: StaticString,
+        heads: Int,
+        vocabulary: Int,
+        text: Int,
     ](
         tokens: OutputTensor[dtype=i32, rank=3, ...],
         logprobs: OutputTensor[dtype=f32, rank=3, ...],
@@ -209,19 +245,22 @@ struct Steps:
             Int(sources.dim_size(0)),
             context,
         )
-        var logits = unsafe_alloc[Float32](vocabulary + 1, alignment=64)
-        untracked(taken.unsafe_ptr())[] = Int32(
-            steps[mode, attention](
+        var state = heads * Int(cache.dim_size(5))
+
+        @parameter
+        def steps_in[V: Vocabulary]() -> Int:
+            var arrays = untracked(weights.unsafe_ptr())
+            return steps[V, mode, attention](
                 untracked(tokens.unsafe_ptr()),
                 untracked(logprobs.unsafe_ptr()),
                 untracked(queries.unsafe_ptr()),
                 Decoder(
-                    untracked(weights.unsafe_ptr()),
+                    V.at(arrays, vocabulary, state, text),
+                    arrays.unsafe_offset(V.ARRAYS),
                     Int(cache.dim_size(0)),
-                    heads * Int(cache.dim_size(5)),
+                    state,
                     heads,
                     context,
-                    vocabulary,
                 ),
                 Caches(
                     untracked(cache.unsafe_ptr()),
@@ -238,14 +277,18 @@ struct Steps:
                     Int(forbidden.dim_size(1)),
                     untracked(numbers.unsafe_ptr()),
                     untracked(seeds.unsafe_ptr()),
-                    logits,
                 ),
                 together,
                 Int(tokens.dim_size(0)),
                 reached(team),
             )
-        )
-        logits.unsafe_free()
+
+        var count: Int
+        comptime if mode == "int8":
+            count = steps_in[QuickVocabulary]()
+        else:
+            count = steps_in[PlainVocabulary[mode]]()
+        untracked(taken.unsafe_ptr())[] = Int32(count)
         together.free()
 
 

@@ -23,6 +23,7 @@ from .tile import (
     floats,
     multiplied,
     parts,
+    quantised,
     rows_in_tile,
     step,
     sweep,
@@ -45,7 +46,7 @@ struct Layer(ImplicitlyCopyable, Movable):
 
     Fields:
         weight: Panels (ceil(N / 32), words, 32).
-        epilogue: Rows of ceil(N / 32) * 32: bias; in int8 also each column's scale and, as
+        epilogue: Rows of ceil(N / 32) * 32: bias; of integers also each column's scale and, as
             int32, its sum.
         N: Columns.
         K: Inner dimension.
@@ -57,6 +58,25 @@ struct Layer(ImplicitlyCopyable, Movable):
     var K: Int
 
 
+@fieldwise_init
+struct Packed(ImplicitlyCopyable, Movable):
+    """Rows as words.
+
+    Fields:
+        words: As many rows as whole tiles take.
+        row_length: Words between them.
+        scales: What their integers stand for.
+    """
+
+    var words: Ints
+    var row_length: Int
+    var scales: Scales
+
+    def row(self, row: Int) -> Self:
+        """The rows from that one on."""
+        return Self(self.words.unsafe_offset(row * self.row_length), self.row_length, self.scales.unsafe_offset(row))
+
+
 @always_inline
 def gelu(x: Vec) -> Vec:
     """The exact, erf form, as openai-whisper's."""
@@ -65,7 +85,7 @@ def gelu(x: Vec) -> Vec:
 
 @always_inline
 def finish[
-    mode: StaticString, activation: StaticString, has_residual: Bool
+    mode: StaticString, activation: StaticString, has_residual: Bool, has_bias: Bool
 ](
     c: Ints,
     c_row: Int,
@@ -80,6 +100,8 @@ def finish[
 ):
     """Moves finished sums of columns from n on to the output: scales, bias, activation, residual.
 
+    A layer without bias has one of zeros, which is not read.
+
     Rows of the output, and of what is added to it, are `result_row` apart.
     """
     var padded = ceildiv(layer.N, PANEL) * PANEL
@@ -87,16 +109,19 @@ def finish[
     for r in range(rows):
         for i in range(0, columns, WIDTH):
             var x: Vec
-            comptime if mode == "int8":
+            comptime if quantised[mode]():
                 var sums = c.unsafe_load[width=WIDTH](r * c_row + i)
                 comptime if multiplied[mode]() == "int8":
                     var columns_sum = bias.unsafe_offset(2 * padded).unsafe_bitcast[Int32]()
                     sums -= columns_sum.unsafe_load[width=WIDTH](i) * Words(scales[unsafe_offset=r].zero)
                 x = sums.cast[DType.float32]()
                 x *= bias.unsafe_load[width=WIDTH](padded + i) * Vec(scales[unsafe_offset=r].step)
+                comptime if mode == "int4" and multiplied[mode]() == "int16":
+                    x *= Vec(16)  # as int8 the weights have that already
             else:
                 x = floats(c).unsafe_load[width=WIDTH](r * c_row + i)
-            x += bias.unsafe_load[width=WIDTH](i)
+            comptime if has_bias:
+                x += bias.unsafe_load[width=WIDTH](i)
             comptime if activation == "gelu":
                 x = gelu(x)
             if i + WIDTH <= columns:
@@ -136,70 +161,63 @@ struct Panels[mode: StaticString, activation: StaticString, has_residual: Bool](
     """Few packed rows by some panels a task."""
 
     var result: Floats
-    var packed: Ints
-    var row_length: Int
-    var scales: Scales
+    var packed: Packed
     var M: Int
     var layer: Layer
     var residual: Floats
     var share: Int  # panels of a task
 
     def run(self, task: Int):
-        comptime kind = multiplied[Self.mode]()
-        var K = ceildiv(self.layer.K, step[Self.mode]())
         var sums = unsafe_alloc[Int32](ROWS * GROUP * PANEL, alignment=64)
-        var stop = min(ceildiv(self.layer.N, PANEL), (task + 1) * self.share)
-        for panel in range(task * self.share, stop, GROUP):
-            var group = min(GROUP, stop - panel)
-            var b = self.layer.weight.unsafe_offset(panel * K * PANEL)
-            sweep[Self.mode, kind](
-                self.M, self.packed, self.row_length, b, K * PANEL, group, K, sums, GROUP * PANEL, True
-            )
-            var n = panel * PANEL
-            finish[Self.mode, Self.activation, Self.has_residual](
-                sums,
-                GROUP * PANEL,
-                self.scales,
-                self.M,
-                min(group * PANEL, self.layer.N - n),
-                self.layer,
-                n,
-                self.result.unsafe_offset(n),
-                self.layer.N,
-                self.residual.unsafe_offset(n),
-            )
+        var first = task * self.share
+        sweep_panels[Self.mode, Self.activation, Self.has_residual, True](
+            self.result.unsafe_offset(first * PANEL),
+            self.layer.N,
+            self.packed,
+            self.M,
+            self.layer,
+            first,
+            min(ceildiv(self.layer.N, PANEL), first + self.share),
+            self.residual.unsafe_offset(first * PANEL),
+            sums,
+        )
         sums.unsafe_free()
 
 
 def few_rows[
     mode: StaticString, activation: StaticString, has_residual: Bool
 ](result: Floats, a: Floats, a_row: Int, layer: Layer, residual: Floats, M: Int, team: Team):
-    comptime kind = multiplied[mode]()
-    var row_length = row_words[mode, kind](layer.K) + GAP
-    var packed = unsafe_alloc[Int32](ROWS * row_length, alignment=64)
-    var scales = unsafe_alloc[Scale](ROWS)
-    for r in range(rows_in_tile(M)):
-        scales[unsafe_offset=r] = pack_row[mode, kind](
-            packed.unsafe_offset(r * row_length), a.unsafe_offset(min(r, M - 1) * a_row), layer.K
-        )
+    var row_length = row_words[mode, multiplied[mode]()](layer.K) + GAP
+    var packed = new_packed(1, row_length)
+    pack_rows[mode](packed, a, a_row, M, layer.K)
     var panels = ceildiv(layer.N, PANEL)
     # Tasks are whole groups, and a few for each thread, which then reads on and on.
     var share = ceildiv(ceildiv(panels, 8 * team.threads), GROUP) * GROUP
     team.do(
-        Panels[mode, activation, has_residual](result, packed, row_length, scales, M, layer, residual, share),
-        ceildiv(panels, share),
+        Panels[mode, activation, has_residual](result, packed, M, layer, residual, share), ceildiv(panels, share)
     )
-    scales.unsafe_free()
-    packed.unsafe_free()
+    free_packed(packed)
+
+
+def new_packed(tiles: Int, row_length: Int) -> Packed:
+    """Room for the rows of so many tiles."""
+    return Packed(
+        unsafe_alloc[Int32](max(1, tiles * ROWS * row_length), alignment=64),
+        row_length,
+        unsafe_alloc[Scale](max(1, tiles * ROWS)),
+    )
+
+
+def free_packed(packed: Packed):
+    packed.words.unsafe_free()
+    packed.scales.unsafe_free()
 
 
 @fieldwise_init
 struct PackTasks[mode: StaticString](Work):
-    """A tile of rows a task, as words; the last one is filled up with the last row."""
+    """A tile of rows a task, as words."""
 
-    var packed: Ints
-    var row_length: Int
-    var scales: Scales
+    var packed: Packed
     var a: Floats
     var a_row: Int
     var M: Int
@@ -208,41 +226,117 @@ struct PackTasks[mode: StaticString](Work):
     def run(self, task: Int):
         var row = task * ROWS
         pack_rows[Self.mode](
-            self.packed.unsafe_offset(row * self.row_length),
-            self.row_length,
-            self.scales.unsafe_offset(row),
-            self.a.unsafe_offset(row * self.a_row),
-            self.a_row,
-            min(ROWS, self.M - row),
-            self.K,
+            self.packed.row(row), self.a.unsafe_offset(row * self.a_row), self.a_row, min(ROWS, self.M - row), self.K
         )
 
 
-def pack_rows[
-    mode: StaticString
-](packed: Ints, row_length: Int, scales: Scales, a: Floats, a_row: Int, rows: Int, K: Int):
-    """Rows of A as words, `row_length` apart, as many as whole tiles take."""
+def pack_rows[mode: StaticString](packed: Packed, a: Floats, a_row: Int, rows: Int, K: Int):
+    """Rows of A as words, as many as whole tiles take: the last tile is filled up with the last row."""
     for r in range(rows - rows % ROWS + rows_in_tile(rows % ROWS)):
-        scales[unsafe_offset=r] = pack_row[mode, multiplied[mode]()](
-            packed.unsafe_offset(r * row_length), a.unsafe_offset(min(r, rows - 1) * a_row), K
+        packed.scales[unsafe_offset=r] = pack_row[mode, multiplied[mode]()](
+            packed.words.unsafe_offset(r * packed.row_length), a.unsafe_offset(min(r, rows - 1) * a_row), K
+        )
+
+
+def sweep_panels[
+    mode: StaticString, activation: StaticString, has_residual: Bool, has_bias: Bool
+](
+    result: Floats,
+    result_row: Int,
+    packed: Packed,
+    rows: Int,
+    layer: Layer,
+    first: Int,
+    stop: Int,
+    residual: Floats,
+    sums: Ints,
+):
+    """The output of few packed rows in the columns of some panels, each read from end to end.
+
+    Args:
+        result: The first of these columns.
+        result_row: Distance between rows of the output, and of what is added to it.
+        packed: The rows.
+        rows: How many, at most ROWS.
+        layer: Weights.
+        first: The first panel.
+        stop: The panel after the last one.
+        residual: Added last where `has_residual`; may be the result.
+        sums: Room for ROWS rows of GROUP panels.
+    """
+    comptime kind = multiplied[mode]()
+    var K = ceildiv(layer.K, step[mode]())
+    for panel in range(first, stop, GROUP):
+        var group = min(GROUP, stop - panel)
+        var b = layer.weight.unsafe_offset(panel * K * PANEL)
+        sweep[mode, kind](
+            rows, packed.words, packed.row_length, b, K * PANEL, group, K, sums, GROUP * PANEL, True
+        )
+        var column = (panel - first) * PANEL
+        finish[mode, activation, has_residual, has_bias](
+            sums,
+            GROUP * PANEL,
+            packed.scales,
+            rows,
+            min(group * PANEL, layer.N - panel * PANEL),
+            layer,
+            panel * PANEL,
+            result.unsafe_offset(column),
+            result_row,
+            residual.unsafe_offset(column),
+        )
+
+
+def block_panels[
+    mode: StaticString, activation: StaticString, has_residual: Bool, has_bias: Bool
+](
+    result: Floats,
+    result_row: Int,
+    packed: Packed,
+    rows: Int,
+    layer: Layer,
+    first: Int,
+    stop: Int,
+    residual: Floats,
+    wide: Ints,
+    sums: Ints,
+):
+    """`sweep_panels` for many rows: a part of a panel at a time lies in the first cache.
+
+    Args:
+        result: The first of these columns.
+        result_row: Distance between rows of the output, and of what is added to it.
+        packed: The rows.
+        rows: How many.
+        layer: Weights.
+        first: The first panel.
+        stop: The panel after the last one.
+        residual: Added last where `has_residual`; may be the result.
+        wide: Room for K_BLOCK rows of a panel.
+        sums: Room for a panel of as many rows as whole tiles take.
+    """
+    for panel in range(first, stop):
+        multiply[mode](layer, packed, rows, panel, wide, sums)
+        var column = (panel - first) * PANEL
+        finish[mode, activation, has_residual, has_bias](
+            sums,
+            PANEL,
+            packed.scales,
+            rows,
+            min(PANEL, layer.N - panel * PANEL),
+            layer,
+            panel * PANEL,
+            result.unsafe_offset(column),
+            result_row,
+            residual.unsafe_offset(column),
         )
 
 
 @always_inline
 def multiply[
     mode: StaticString
-](layer: Layer, packed: Ints, row_length: Int, rows: Int, panel: Int, wide: Ints, sums: Ints):
-    """sums (rows, PANEL) = packed rows @ a panel, of which a part at a time lies in the first cache.
-
-    Args:
-        layer: Weights.
-        packed: From `pack_rows`.
-        row_length: Distance between them.
-        rows: How many.
-        panel: Which.
-        wide: Room for K_BLOCK rows of a panel.
-        sums: (rows in whole tiles, PANEL).
-    """
+](layer: Layer, packed: Packed, rows: Int, panel: Int, wide: Ints, sums: Ints):
+    """sums (rows, PANEL) = packed rows @ a panel, see `block_panels`."""
     comptime kind = multiplied[mode]()
     comptime P = parts[mode, kind]()
     var K = ceildiv(layer.K, step[mode]())
@@ -252,11 +346,12 @@ def multiply[
         comptime if mode != kind:
             widen_panel[mode, kind](wide, b, depth)
             b = wide
+        var a = packed.words.unsafe_offset(k * P)
         var whole = rows - rows % ROWS
         for r in range(0, whole, ROWS):
             tile[kind, kind, ROWS, 1](
-                packed.unsafe_offset(r * row_length + k * P),
-                row_length,
+                a.unsafe_offset(r * packed.row_length),
+                packed.row_length,
                 b,
                 0,
                 depth * P,
@@ -267,8 +362,8 @@ def multiply[
         if whole < rows:
             tile_rows[kind, kind](
                 rows - whole,
-                packed.unsafe_offset(whole * row_length + k * P),
-                row_length,
+                a.unsafe_offset(whole * packed.row_length),
+                packed.row_length,
                 b,
                 depth * P,
                 sums.unsafe_offset(whole * PANEL),
@@ -282,9 +377,7 @@ struct Blocks[mode: StaticString, activation: StaticString, has_residual: Bool](
     """A block of rows by all panels a task, which packs them; or all packed rows by some of the panels."""
 
     var result: Floats
-    var packed: Ints
-    var scales: Scales
-    var row_length: Int
+    var packed: Packed
     var a: Floats
     var a_row: Int
     var layer: Layer
@@ -301,20 +394,16 @@ struct Blocks[mode: StaticString, activation: StaticString, has_residual: Bool](
         if self.by_rows:
             var row = task * self.block
             var rows = min(self.block, self.M - row)
-            var packed = unsafe_alloc[Int32](self.block * self.row_length, alignment=64)
-            var scales = unsafe_alloc[Scale](self.block)
-            var a = self.a.unsafe_offset(row * self.a_row)
-            pack_rows[Self.mode](packed, self.row_length, scales, a, self.a_row, rows, self.layer.K)
-            self._finish(row, rows, packed, scales, 0, panels, wide, sums)
-            scales.unsafe_free()
-            packed.unsafe_free()
+            var packed = new_packed(self.block // ROWS, self.packed.row_length)
+            pack_rows[Self.mode](packed, self.a.unsafe_offset(row * self.a_row), self.a_row, rows, self.layer.K)
+            self._finish(row, rows, packed, 0, panels, wide, sums)
+            free_packed(packed)
         else:
             for row in range(0, self.M, self.block):
                 self._finish(
                     row,
                     min(self.block, self.M - row),
-                    self.packed.unsafe_offset(row * self.row_length),
-                    self.scales.unsafe_offset(row),
+                    self.packed.row(row),
                     panels * task // self.tasks,
                     panels * (task + 1) // self.tasks,
                     wide,
@@ -324,25 +413,21 @@ struct Blocks[mode: StaticString, activation: StaticString, has_residual: Bool](
         sums.unsafe_free()
 
     @always_inline
-    def _finish(
-        self, row: Int, rows: Int, packed: Ints, scales: Scales, first: Int, last: Int, wide: Ints, sums: Ints
-    ):
-        """The output of packed rows from `row` on, in the columns of the panels `first` to `last` - 1."""
-        for panel in range(first, last):
-            multiply[Self.mode](self.layer, packed, self.row_length, rows, panel, wide, sums)
-            var n = panel * PANEL
-            finish[Self.mode, Self.activation, Self.has_residual](
-                sums,
-                PANEL,
-                scales,
-                rows,
-                min(PANEL, self.layer.N - n),
-                self.layer,
-                n,
-                self.result.unsafe_offset(row * self.layer.N + n),
-                self.layer.N,
-                self.residual.unsafe_offset(row * self.layer.N + n),
-            )
+    def _finish(self, row: Int, rows: Int, packed: Packed, first: Int, stop: Int, wide: Ints, sums: Ints):
+        """The output of packed rows from `row` on, in the columns of some panels."""
+        var place = row * self.layer.N + first * PANEL
+        block_panels[Self.mode, Self.activation, Self.has_residual, True](
+            self.result.unsafe_offset(place),
+            self.layer.N,
+            packed,
+            rows,
+            self.layer,
+            first,
+            stop,
+            self.residual.unsafe_offset(place),
+            wide,
+            sums,
+        )
 
 
 def many_rows[
@@ -356,14 +441,12 @@ def many_rows[
     var by_rows = blocks >= 4 * team.threads
     var tasks = blocks if by_rows else min(ceildiv(layer.N, PANEL), 4 * team.threads)
     var tiles = 0 if by_rows else ceildiv(M, ROWS)
-    var packed = unsafe_alloc[Int32](max(1, tiles * ROWS * row_length), alignment=64)
-    var scales = unsafe_alloc[Scale](max(1, tiles * ROWS))
-    team.do(PackTasks[mode](packed, row_length, scales, a, a_row, M, layer.K), tiles)
+    var packed = new_packed(tiles, row_length)
+    team.do(PackTasks[mode](packed, a, a_row, M, layer.K), tiles)
     team.do(
         Blocks[mode, activation, has_residual](
-            result, packed, scales, row_length, a, a_row, layer, residual, M, block, by_rows, tasks
+            result, packed, a, a_row, layer, residual, M, block, by_rows, tasks
         ),
         tasks,
     )
-    scales.unsafe_free()
-    packed.unsafe_free()
+    free_packed(packed)

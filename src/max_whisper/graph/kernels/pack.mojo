@@ -22,7 +22,7 @@ def pack_row[mode: StaticString, kind: StaticString](packed: Ints, x: Floats, K:
     `packed` may be where `x` is: a word is never written before what it holds is read.
     """
     comptime if kind == "int8":
-        return quantise_bytes(packed.unsafe_bitcast[UInt8](), x, K)
+        return quantise_bytes(packed.unsafe_bitcast[UInt8](), x, K, ceildiv(K, step[mode]()) * step[mode]())
     comptime if kind == "int16":
         var step = most(x, K) / MOST
         quantise_pairs[mode](packed, x, K, 1 / step if step > 0 else F32(0))
@@ -89,9 +89,9 @@ def nearest[width: Int](x: SIMD[DType.float32, width], scale: F32, zero: Int32) 
 
 @always_inline
 def quantise_pairs[mode: StaticString](packed: Ints, x: Floats, K: Int, scale: F32):
-    """K values as int16 pairs of neighbours; for int8 quads as the pairs (0, 2) and (1, 3) of each four."""
+    """K values as int16 pairs of neighbours; for integers as the pairs (0, 2) and (1, 3) of each four."""
     comptime ZERO16 = Int32(MOST + 1)
-    comptime G = step[mode]()
+    comptime G = min(4, step[mode]())
     comptime LANES = G * WIDTH
     var k = 0
     while k + LANES <= K:
@@ -105,7 +105,7 @@ def quantise_pairs[mode: StaticString](packed: Ints, x: Floats, K: Int, scale: F
         else:
             packed.unsafe_store(k // 2, joined[WIDTH](rebind[SIMD[DType.int32, 2 * WIDTH]](q)))
         k += LANES
-    while k < K:
+    while k < ceildiv(K, step[mode]()) * step[mode]():
         var q = SIMD[DType.int32, 4](0)
         for i in range(min(G, K - k)):
             q[i] = nearest[1](x[unsafe_offset=k + i], scale, ZERO16) - ZERO16
@@ -131,8 +131,8 @@ def pair(low: Int32, high: Int32) -> Int32:
 
 
 @always_inline
-def quantise_bytes(packed: Pointer[UInt8, MutUntrackedOrigin], x: Floats, K: Int) -> Scale:
-    """K values as unsigned bytes; returns what they stand for.
+def quantise_bytes(packed: Pointer[UInt8, MutUntrackedOrigin], x: Floats, K: Int, whole_words: Int) -> Scale:
+    """K values as unsigned bytes, and zeros up to `whole_words`; returns what they stand for.
 
     The bytes are spread from the lowest value to the highest: what is mostly positive, such as
     what GELU gives, or has an outlier on one side, gets twice the resolution that bytes around a
@@ -159,7 +159,7 @@ def quantise_bytes(packed: Pointer[UInt8, MutUntrackedOrigin], x: Floats, K: Int
         packed.unsafe_store(k, nearest[LANES](x.unsafe_load[width=LANES](k), inverse, zero).cast[DType.uint8]())
     for k in range(whole, K):
         packed[unsafe_offset=k] = nearest[1](x[unsafe_offset=k], inverse, zero).cast[DType.uint8]()
-    for k in range(K, ceildiv(K, 4) * 4):
+    for k in range(K, whole_words):
         packed[unsafe_offset=k] = zero.cast[DType.uint8]()
     return Scale(step, zero)
 

@@ -1,10 +1,10 @@
 """Everything between the products: layer norm, embedding, padding, gathering."""
 
 from std.math import sqrt
-from std.memory import bitcast
 
 from .team import Team, Work
-from .tile import F32, Floats, Ints, PANEL, Vec, WIDTH, step
+from .tile import F32, Floats, Ints, Vec, WIDTH
+from .vocabulary import Vocabulary
 
 
 @always_inline
@@ -58,50 +58,13 @@ def layer_norm(result: Floats, x: Floats, weight: Floats, bias: Floats, M: Int, 
 
 
 def embed[
-    mode: StaticString
-](
-    result: Floats,
-    tokens: Ints,
-    positions: Ints,
-    table: Ints,
-    epilogue: Floats,
-    positional: Floats,
-    N: Int,
-    K: Int,
-    columns: Int,
-):
-    """result (N, K) = the tokens' columns of the packed embedding + their positions' rows.
-
-    Args:
-        result: (N, K).
-        tokens: (N,) ids.
-        positions: (N,) positions.
-        table: The output head's panels, which the embedding shares.
-        epilogue: The output head's epilogue; its second row scales int8 columns.
-        positional: (n_text_ctx, K).
-        N: Tokens.
-        K: State.
-        columns: The vocabulary in whole panels.
-    """
-    comptime S = step[mode]()
+    V: Vocabulary
+](result: Floats, tokens: Ints, positions: Ints, vocabulary: V, positional: Floats, N: Int, K: Int):
+    """result (N, K) = the tokens' embedding + their positions' rows of (n_text_ctx, K)."""
     for n in range(N):
-        var token = Int(tokens[unsafe_offset=n])
-        var column = table.unsafe_offset((token // PANEL) * (K // S) * PANEL + token % PANEL)
-        var position = positional.unsafe_offset(Int(positions[unsafe_offset=n]) * K)
-        for k in range(K):
-            var word = column[unsafe_offset=k // S * PANEL]
-            var value: F32
-            comptime if mode == "int8":
-                var byte = (word << Int32(24 - 8 * (k % 4))) >> 24
-                value = byte.cast[DType.float32]() * epilogue[unsafe_offset=columns + token]
-            elif mode == "float16":
-                var halves = table.unsafe_offset((token // PANEL) * (K // S) * PANEL).unsafe_bitcast[Float16]()
-                value = halves[unsafe_offset=k * PANEL + token % PANEL].cast[DType.float32]()
-            elif mode == "bfloat16":
-                value = bitcast[DType.float32, 1](word & -65536 if k % 2 == 1 else word << 16)
-            else:
-                value = bitcast[DType.float32, 1](word)
-            result[unsafe_offset=n * K + k] = value + position[unsafe_offset=k]
+        var row = result.unsafe_offset(n * K)
+        vocabulary.embed(row, Int(tokens[unsafe_offset=n]))
+        add(row, row, positional.unsafe_offset(Int(positions[unsafe_offset=n]) * K), K)
 
 
 def pad_frames(result: Floats, x: Floats, channels: Int, frames: Int):

@@ -8,7 +8,8 @@ nor the caller's overhead is paid for a token.
 from std.memory.alloc import unsafe_alloc
 
 from .beams import Beams
-from .candidates import LIMITS, candidates
+from .candidates import Choices, LIMITS
+from .candidates import Rows as Asked
 from .cross import cross_attention
 from .head import head_candidates
 from .linear import Layer, linear
@@ -16,41 +17,36 @@ from .past import self_attention
 from .pointwise import embed, layer_norm
 from .standing import END, POSITION, ROW, STARTS, TOKEN, WINDOW, advance, limit
 from .team import Team
-from .tile import F32, Floats, Ints, PANEL, ceildiv
-
-comptime Addresses = Pointer[Int64, MutUntrackedOrigin]
+from .tile import F32, Floats, Ints
+from .vocabulary import Addresses, Vocabulary, layer_at
 
 
 @fieldwise_init
-struct Decoder(ImplicitlyCopyable, Movable):
+struct Decoder[V: Vocabulary](ImplicitlyCopyable, Movable):
     """The decoder's weights and sizes.
 
     Fields:
-        weights: Addresses, in the order that they are met here; see `graph/steps.py`.
+        vocabulary: The output head, which embeds tokens too.
+        weights: Addresses of what follows it, in the order that it is met here; see `graph/steps.py`.
         layers: How many blocks there are.
         state: Width.
         heads: Attention heads.
         context: Positions of a row of the cache.
-        vocabulary: Tokens.
     """
 
+    var vocabulary: Self.V
     var weights: Addresses
     var layers: Int
     var state: Int
     var heads: Int
     var context: Int
-    var vocabulary: Int
 
     def floats(self, index: Int) -> Floats:
         return Floats(unsafe_from_address=Int(self.weights[unsafe_offset=index]))
 
-    def head(self) -> Layer:
-        """The output head, which the embedding shares."""
-        return self.layer(0, self.vocabulary, self.state)
-
     def layer(self, index: Int, N: Int, K: Int) -> Layer:
         """The packed layer whose panels and epilogue have that index and the next."""
-        return Layer(self.floats(index).unsafe_bitcast[Int32](), self.floats(index + 1), N, K)
+        return layer_at(self.weights.unsafe_offset(index), N, K)
 
 
 @fieldwise_init
@@ -85,13 +81,13 @@ struct Rows:
     var wide: Floats
     var heads: Floats
 
-    def __init__(out self, N: Int, starts: Ints, decoder: Decoder):
+    def __init__(out self, N: Int, S: Int, starts: Ints):
         self.N = N
         self.tokens = unsafe_alloc[Int32](4 * N)
         self.rows = self.tokens.unsafe_offset(N)
         self.positions = self.tokens.unsafe_offset(2 * N)
         self.windows = self.tokens.unsafe_offset(3 * N)
-        var state = N * decoder.state
+        var state = N * S
         self.x = unsafe_alloc[F32](7 * state, alignment=64)
         self.normed = self.x.unsafe_offset(state)
         self.heads = self.x.unsafe_offset(2 * state)
@@ -113,8 +109,8 @@ struct Rows:
 
 
 def forward[
-    mode: StaticString, attention: StaticString
-](decoder: Decoder, caches: Caches, rows: Rows, queries: Floats, query_layer: Int, team: Team):
+    V: Vocabulary, mode: StaticString, attention: StaticString
+](decoder: Decoder[V], caches: Caches, rows: Rows, queries: Floats, query_layer: Int, team: Team):
     """One pass: the rows' tokens to `rows.normed`, which the output head takes.
 
     Args:
@@ -127,10 +123,8 @@ def forward[
     """
     var S = decoder.state
     var N = rows.N
-    var padded = ceildiv(decoder.vocabulary, PANEL) * PANEL
-    var table = decoder.head()
-    embed[mode](rows.x, rows.tokens, rows.positions, table.weight, table.epilogue, decoder.floats(2), N, S, padded)
-    var next = 3
+    embed(rows.x, rows.tokens, rows.positions, decoder.vocabulary, decoder.floats(0), N, S)
+    var next = 1
     for i in range(decoder.layers):
         layer_norm(rows.normed, rows.x, decoder.floats(next), decoder.floats(next + 1), N, S, team)
         linear[mode, "none", False](rows.wide, rows.normed, S, decoder.layer(next + 2, 3 * S, S), rows.wide, N, team)
@@ -182,7 +176,6 @@ struct Choice(ImplicitlyCopyable, Movable):
         forbidden_count: Columns of `forbidden`.
         numbers: (N, 2) as for `candidates`.
         seeds: (N, count, 2) of the draws, as low and high words.
-        logits: Room for one row's, and one number more.
     """
 
     var k: Int
@@ -190,54 +183,19 @@ struct Choice(ImplicitlyCopyable, Movable):
     var forbidden_count: Int
     var numbers: Floats
     var seeds: Ints
-    var logits: Floats
 
-    def choose[
-        mode: StaticString
-    ](self, tokens: Ints, logprobs: Floats, x: Floats, head: Layer, limits: Ints, N: Int, team: Team):
-        """The candidates (N, k) of rows (N, state) that the output head takes."""
-        if N > 1:
-            head_candidates[mode](
-                tokens,
-                logprobs,
-                x,
-                head,
-                limits,
-                self.forbidden,
-                self.forbidden_count,
-                self.numbers,
-                N,
-                self.k,
-                team,
-            )
-            return
-        # One row's logits stay in the cache as they are, and read the weights in a sweep.
-        linear[mode, "none", False](self.logits, x, head.K, head, self.logits, 1, team)
-        candidates(
-            tokens,
-            logprobs,
-            self.logits.unsafe_offset(head.N),
-            self.logits,
-            limits,
-            self.forbidden,
-            limits,
-            self.numbers,
-            1,
-            head.N,
-            self.k,
-            self.forbidden_count,
-            0,
-            team,
-        )
+    def asked(self, limits: Ints, N: Int, V: Int) -> Asked:
+        """What is asked of N rows of logits."""
+        return Asked(N, limits, self.forbidden, self.forbidden, self.numbers, V, self.k, self.forbidden_count, 0)
 
 
 def steps[
-    mode: StaticString, attention: StaticString
+    V: Vocabulary, mode: StaticString, attention: StaticString
 ](
     tokens: Ints,
     logprobs: Floats,
     queries: Floats,
-    decoder: Decoder,
+    decoder: Decoder[V],
     caches: Caches,
     given: Ints,
     N: Int,
@@ -266,11 +224,13 @@ def steps[
     var limits = starts.unsafe_offset(N * STARTS)
     for i in range(N * STARTS):
         starts[unsafe_offset=i] = given[unsafe_offset=i]
-    var rows = Rows(N, starts, decoder)
+    var rows = Rows(N, S, starts)
+    var asked = choice.asked(limits, N, decoder.vocabulary.tokens())
+    var watched = unsafe_alloc[F32](N)
     var taken = 0
     var ended = False
     while taken < count and not ended:
-        forward[mode, attention](
+        forward[V, mode, attention](
             decoder, caches, rows, queries.unsafe_offset(taken * N * S), count * N * S, team
         )
         for n in range(N):
@@ -278,7 +238,8 @@ def steps[
             limit(limits.unsafe_offset(n * LIMITS), starts.unsafe_offset(n * STARTS), seed[], seed[unsafe_offset=1])
         var chosen = tokens.unsafe_offset(taken * N * choice.k)
         var values = logprobs.unsafe_offset(taken * N * choice.k)
-        choice.choose[mode](chosen, values, rows.normed, decoder.head(), limits, N, team)
+        var choices = Choices(chosen, values, watched)
+        head_candidates(choices, rows.normed, decoder.vocabulary, asked, N, S, watched, False, team)
         if beams.size > 0:
             ended = beams.take(starts, chosen, values)
         else:
@@ -288,6 +249,8 @@ def steps[
                 ended = ended or chosen[unsafe_offset=n] == start[unsafe_offset=END]
         rows.place(starts)
         taken += 1
+    watched.unsafe_free()
+    asked.free()
     rows.free()
     starts.unsafe_free()
     return taken

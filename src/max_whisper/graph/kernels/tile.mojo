@@ -2,12 +2,13 @@
 
 A weight matrix (K, N) is stored as panels of 32 columns, so that a tile reads it in one sweep.
 The unit is a 32-bit word, which holds `step` neighbours along K: one float32, two float16,
-bfloat16 or int16, or four int8; panel p is (K / step, 32) words of columns 32p to 32p+31. The same
-layout holds the keys of attention (K = head size, columns = positions) and its values (K =
+bfloat16 or int16, four int8 or eight int4; panel p is (K / step, 32) words of columns 32p to 32p+31.
+The same layout holds the keys of attention (K = head size, columns = positions) and its values (K =
 positions, columns = head size).
 
 Words are multiplied as they are where the processor has an instruction for it, and widened on the
-way otherwise: float16 to float32, bfloat16 to float32, int8 to int16.
+way otherwise: float16 to float32, bfloat16 to float32, int8 to int16. Words of int4 are always widened,
+to int8 (of sixteen times their value, which costs less) or to int16.
 
 Each output is one chain of additions in the order of k, whatever the number of rows in the tile:
 a row's result never depends on which rows were computed beside it.
@@ -37,11 +38,19 @@ comptime DOT_BFLOAT16 = has_feature["avx512bf16"]() and WIDTH == 16
 @always_inline
 def step[mode: StaticString]() -> Int:
     """How many neighbours along K a word holds."""
+    comptime if mode == "int4":
+        return 8
     comptime if mode == "int8":
         return 4
     comptime if mode == "float32":
         return 1
     return 2
+
+
+@always_inline
+def quantised[mode: StaticString]() -> Bool:
+    """Whether weights are integers, each column with a scale."""
+    return mode == "int8" or mode == "int4"
 
 
 @always_inline
@@ -51,7 +60,7 @@ def ceildiv(a: Int, b: Int) -> Int:
 
 def multiplied[mode: StaticString]() -> StaticString:
     """In what the words of a linear layer are multiplied: widened where the processor wants it."""
-    comptime if mode == "int8":
+    comptime if quantised[mode]():
         return "int8" if VNNI else "int16"
     comptime if mode == "bfloat16":
         return "bfloat16" if DOT_BFLOAT16 else "float32"
@@ -113,7 +122,8 @@ def has_feature[name: StaticString]() -> Bool:
 def widened[mode: StaticString, kind: StaticString, part: Int](row: Ints, column: Int) -> Words:
     """WIDTH columns from a row of a panel in words of `kind`, of which each stored one makes `parts`.
 
-    int8 quads become the int16 pairs (0, 2) and (1, 3); a row of float16 is two rows of halves.
+    int8 quads become the int16 pairs (0, 2) and (1, 3); a row of float16 is two rows of halves. Of
+    eight int4, the lower halves of the bytes are the first four.
     """
     comptime if mode == "float16":
         var halves = row.unsafe_bitcast[Float16]().unsafe_load[width=WIDTH](part * PANEL + column)
@@ -123,6 +133,12 @@ def widened[mode: StaticString, kind: StaticString, part: Int](row: Ints, column
         return word
     comptime if mode == "bfloat16":
         return word << 16 if part == 0 else word & -65536
+    comptime if mode == "int4" and kind == "int8":
+        return (word << 4 if part == 0 else word) & -0x0F0F0F10
+    comptime if mode == "int4":
+        comptime place = part // 2 + part % 2 * 2  # of the pair's four bits, from the lowest on
+        comptime above = Int16(12 - 4 * place)
+        return bitcast[DType.int32, WIDTH](bitcast[DType.int16, 2 * WIDTH](word) << above >> 12)
     var pairs = bitcast[DType.int16, 2 * WIDTH](word)
     return bitcast[DType.int32, WIDTH](pairs << 8 >> 8 if part == 0 else pairs >> 8)
 
