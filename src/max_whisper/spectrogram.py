@@ -10,7 +10,9 @@ import contextlib
 import os
 import tempfile
 import weakref
-from collections.abc import Generator, Iterable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,6 +30,8 @@ HOP_LENGTH = 160
 
 #: Frames of one block and one FFT call: it stays in the second-level cache.
 BLOCK = 1024
+#: How many blocks of samples wait to become spectra, while further ones are decoded.
+AHEAD = 4
 #: How many blocks are kept in memory: 11 minutes, 21 MB of 80 bands.
 KEPT = 64
 
@@ -62,20 +66,23 @@ class LogMel:
         self._top = _decades(np.zeros(1, np.float32))[0]
         self._sounding = 0
         filters, window = mel_filters(n_mels), _window()
-        framed = _framed(pieces, padding)
+        frames = 0
+
+        def framed() -> Iterator[Floats]:
+            nonlocal frames
+            frames = yield from _framed(pieces, padding)
+
+        def transformed(frames: Floats) -> Floats:
+            spectrum = np.fft.rfft(frames * window).astype(np.complex64, copy=False)
+            power = np.square(spectrum.real) + np.square(spectrum.imag)
+            return _decades(np.matmul(filters, power.T))
+
         with one_blas_thread():
-            while True:
-                try:
-                    frames = next(framed)
-                except StopIteration as end:
-                    self.shape: tuple[int, int] = (n_mels, end.value)
-                    break
-                spectrum = np.fft.rfft(frames * window).astype(np.complex64, copy=False)
-                power = np.square(spectrum.real) + np.square(spectrum.imag)
-                block = _decades(np.matmul(filters, power.T))
+            for block in _meanwhile(transformed, framed()):
                 self._top = max(self._top, block.max())
-                self._sounding += len(frames)
+                self._sounding += block.shape[1]
                 self._blocks.append(block)
+        self.shape: tuple[int, int] = (n_mels, frames)
 
     def __getitem__(self, place: tuple[slice, slice]) -> Floats:
         """(n_mels, frames) float32 of all bands and some frames, about -1 to 2."""
@@ -98,6 +105,18 @@ class LogMel:
 
 #: A recording's log-mel (n_mels, frames) as consumers take it.
 Mel = LogMel | Floats
+
+
+def _meanwhile(change: Callable[[Floats], Floats], items: Iterable[Floats]) -> Iterator[Floats]:
+    """``map(change, items)``, a thread changing some items while further ones are being made."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting: deque[Future[Floats]] = deque()
+        for item in items:
+            waiting.append(thread.submit(change, item))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 class _Blocks:

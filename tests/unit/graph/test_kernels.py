@@ -233,7 +233,9 @@ def test_linear_layers(kernels, bytes_meet_int8, size):
         # many terms; the other modes differ from float64 by their sums' rounding alone.
         tolerance = 5e-3 if mode == "int8" else 2e-5
         assert np.abs(next(results) - expected).max() < tolerance, mode
-        assert np.abs(next(results) - gelu(expected)).max() < tolerance, mode
+        # Where what follows GELU is rounded to eight bits, it is a polynomial.
+        of_gelu = tolerance + (2e-4 if mode in {"bfloat16", "int8"} else 0)
+        assert np.abs(next(results) - gelu(expected)).max() < of_gelu, mode
         assert np.abs(next(results) - expected - case.residual).max() < tolerance, mode
 
 
