@@ -126,7 +126,7 @@ def main() -> int:
     print("| model | precision | " + " | ".join(WAYS) + " |\n|---|---|" + "---:|" * len(WAYS))
     for name in args.models:
         for precision in args.precisions:
-            model = load_model(name, precision=precision, threads=args.threads, complete=True)
+            model = load_model(name, precision=precision, threads=args.threads)
             for way in WAYS:
                 run(model, samples[: 30 * SAMPLE_RATE], way)  # loads what is loaded late
             found: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}

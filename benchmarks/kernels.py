@@ -33,10 +33,16 @@ from benchmarks.environments import BenchmarkError
 from benchmarks.peak import better, build_peak, measure_peak, told
 from benchmarks.run import RESULTS, processor
 from benchmarks.tables import table
+from max_whisper.decoding.runtime import NO_CONSTRAINT
+from max_whisper.graph.artifacts import COMMON, load_modules
+from max_whisper.graph.constraints import ConstraintArrays
+from max_whisper.graph.decoder import LIMITS, weights_type
 from max_whisper.graph.encoder import team_type
-from max_whisper.graph.layers import KERNELS
+from max_whisper.graph.layers import Layers
+from max_whisper.graph.module import KERNELS
 from max_whisper.graph.precision import FLOAT16_WEIGHTS, PANEL, PRECISIONS, Precision
-from max_whisper.graph.team import team_graph
+from max_whisper.graph.team import team_of
+from max_whisper.graph.vocabulary import pack_vocabulary, vocabulary_places
 
 #: State and heads of each size; the head size is 64 throughout.
 SIZES = {"tiny": (384, 6), "base": (512, 8), "small": (768, 12), "medium": (1024, 16), "large-v3": (1280, 20)}
@@ -45,7 +51,7 @@ TIERS = {**PRECISIONS, "float32": FLOAT16_WEIGHTS}
 #: What is asked of linear layers and of reading, as shares of the peak.
 WANTED = {"float32": 0.70, "bfloat16": 0.65, "int8": 0.70, "memory": 0.70}
 POSITIONS = 1500
-VOCABULARY = 51865
+VOCABULARY, TEXT = 51865, 50240
 SWEPT = 1 << 28  # bytes of weights that are read in turn: more than the caches keep
 PATIENCE = 0.3  # seconds of calls in a round
 
@@ -152,6 +158,28 @@ def graph_of(shape: Shape, precision: Precision) -> Graph:
     return graph
 
 
+def head_graph(state: int, precision: Precision) -> Graph:
+    """The output head of one row. Inputs: places, x, a constraint's arrays, a vocabulary's length, team."""
+
+    def ints(*shape: int | str) -> TensorType:
+        return TensorType(DType.int32, shape, CPU_REF)
+
+    numbers = TensorType(DType.float32, (1, 2), CPU_REF)
+    types = [
+        weights_type(CPU_REF),
+        TensorType(DType.float32, (1, state), CPU_REF),
+        *(ints(1, LIMITS), ints(1, "forbidden"), ints(1, "repeated"), numbers),
+        *(ints("k"), ints("kept"), TensorType(DType.int8, ("vocabulary",), CPU_REF)),
+        team_type(CPU_REF),
+    ]
+    with Graph("head", input_types=types, custom_extensions=[KERNELS]) as graph:
+        places, x, *constraint, k, kept, vocabulary, team = (value.tensor for value in graph.inputs)
+        layers = Layers(CPU_REF, precision, team)
+        logits = kept.shape[0], vocabulary.shape[0]
+        graph.output(*layers.choose(x, places, constraint, k.shape[0], logits))
+    return graph
+
+
 class Kernels:
     """Compiles kernels and calls them.
 
@@ -162,12 +190,12 @@ class Kernels:
     def __init__(self, threads: int) -> None:
         self._session = InferenceSession(devices=[CPU()])
         self._models: dict[tuple[str, str, str, int], Model] = {}
-        (address,) = self._session.load(team_graph(CPU_REF)).execute(_buffer(np.array([threads], np.int64)))
-        self._team = _buffer(np.array([int(address.to_numpy()[0]), threads], np.int64))
+        (common,) = load_modules([COMMON])
+        self._team = team_of(threads, self._session.init_all(common)["team"])
         self._random = np.random.default_rng(0)
 
-    def calls(self, shape: Shape, tier: str, copies: int = 1) -> Calls:
-        """Makes calls of a kernel when they are wanted, each with weights of its own."""
+    def calls(self, shape: Shape, tier: str) -> Calls:
+        """Makes calls of a kernel when they are wanted."""
         precision = TIERS[tier]
         key = (tier, *shape.kind)
         if key not in self._models:
@@ -179,10 +207,32 @@ class Kernels:
         if shape.op != "encoder_attention":
             weight = self._normal(shape.width, shape.depth) / np.float32(shape.depth**0.5)
             given = list(precision.pack(weight, np.zeros(shape.width, np.float32)))
-        return lambda: [
-            partial(model.execute, x, *(_buffer(part.copy()) for part in given), like, self._team)
-            for _ in range(copies)
-        ]
+        return lambda: [partial(model.execute, x, *map(_buffer, given), like, self._team)]
+
+    def head(self, state: int, tier: str) -> tuple[int, Calls]:
+        """Bytes of weights that a step's output head reads, and calls, each with weights of its own."""
+        precision = TIERS[tier]
+        key = (tier, "head", "", state)
+        if key not in self._models:
+            self._models[key] = self._session.load(head_graph(state, precision))
+        norm = np.ones(state, np.float32), np.zeros(state, np.float32)
+        embedding = self._normal(VOCABULARY, state)
+        packed = pack_vocabulary(embedding, norm, TEXT, precision, 1024)
+        count = sum(array.nbytes for name, array in packed.items() if name.endswith(".weight"))
+        hidden = _buffer(self._normal(1, state))
+
+        def call(arrays: dict[str, NDArray[Any]]) -> None:
+            places = np.array(vocabulary_places(arrays, VOCABULARY, TEXT, precision), np.int64)
+            lengths = np.zeros(1, np.int32), np.zeros(0, np.int32), np.zeros(VOCABULARY, np.int8)
+            constraint = ConstraintArrays().fill([NO_CONSTRAINT])
+            given = map(_buffer, (*constraint, *lengths))
+            self._models[key].execute(_buffer(places), hidden, *given, self._team)
+
+        def calls() -> list[Callable[[], Any]]:
+            copies = range(-(-SWEPT // count))
+            return [partial(call, {name: array.copy() for name, array in packed.items()}) for _ in copies]
+
+        return count, calls
 
     def _normal(self, *shape: int) -> NDArray[np.float32]:
         return self._random.standard_normal(shape, np.float32)
@@ -214,10 +264,9 @@ def measurements(
                 size = (shape.rows, shape.depth, shape.width)
                 found = Measured(model, tier, shape.name, size, shape.operations, tier)
                 yield found, kernels.calls(shape, tier)
-            head = Shape("output head, one row", 1, state, VOCABULARY)
-            count = -(-VOCABULARY // PANEL) * PANEL * TIERS[tier].words(state) * 4
-            found = Measured(model, tier, head.name, (1, state, VOCABULARY), count, "memory")
-            yield found, kernels.calls(head, tier, -(-SWEPT // count))
+            count, calls = kernels.head(state, tier)
+            size = (1, state, VOCABULARY)
+            yield Measured(model, tier, "output head, one row", size, count, "memory"), calls
 
 
 def report(measured: Sequence[Measured], limits: dict[str, float], about: Sequence[str]) -> str:

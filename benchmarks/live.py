@@ -152,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--texts", action="store_true", help="print the texts")
     options = parser.parse_args(arguments)
     for name in options.models:
-        model = load_model(name, precision=options.precision, threads=options.threads, complete=True)
+        model = load_model(name, precision=options.precision, threads=options.threads)
         print(f"\n{name}, {options.precision}\n")
         print("| clip | method, chunk | mean s | median s | 95 % s | word errors % | RTF |")
         print("|---|---|---:|---:|---:|---:|---:|")

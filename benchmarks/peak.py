@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.environments import BenchmarkError
 from benchmarks.processes import WORKERS
-from max_whisper.graph.layers import KERNELS
+from max_whisper.graph.module import KERNELS
 
 UNITS = {"float32": "GFLOP/s", "bfloat16": "GFLOP/s", "int8": "GOP/s", "memory": "GB/s"}
 

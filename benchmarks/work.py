@@ -9,9 +9,11 @@ from typing import Any
 
 from max_whisper.checkpoints import ModelDimensions
 
-#: Bytes of a weight, and of a cached cross-attention key or value, by precision. Published weights fit
-#: into float16, and the float32 tier keeps them so.
-WEIGHT_BYTES = {"float32": 2, "bfloat16": 2, "int8": 1}
+#: Bytes of a weight, of one of the vocabulary, and of a cached cross-attention key or value, by precision.
+#: Published weights fit into float16, and the float32 tier keeps them so; int8 looks at the vocabulary in
+#: four bits.
+WEIGHT_BYTES = {"float32": 2.0, "bfloat16": 2.0, "int8": 1.0}
+HEAD_BYTES = {"float32": 2.0, "bfloat16": 2.0, "int8": 0.5}
 CROSS_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 
@@ -23,13 +25,15 @@ class Work:
         linear: Operations (multiplications and additions) of one window's linear layers and
             convolutions, the keys and values for the decoder included.
         attention: Operations of one window's attention.
-        step_weights: Weights that a pass of the decoder reads, whatever the number of its tokens.
+        step_weights: Weights of the decoder's blocks, which a pass reads whatever the number of its tokens.
+        head_weights: The same of the vocabulary.
         cross_values: Keys and values of one window that a pass reads.
     """
 
     linear: int
     attention: int
     step_weights: int
+    head_weights: int
     cross_values: int
 
 
@@ -42,7 +46,8 @@ def model_work(dims: ModelDimensions) -> Work:
     return Work(
         linear=convolutions + blocks + cross,
         attention=layers * 2 * 2 * frames * frames * d,
-        step_weights=dims.n_text_layer * 14 * d * d + dims.n_vocab * d,
+        step_weights=dims.n_text_layer * 14 * d * d,
+        head_weights=dims.n_vocab * d,
         cross_values=dims.n_text_layer * 2 * frames * d,
     )
 
@@ -95,7 +100,7 @@ def fractions(
     if rate and condensed["encode"]:
         found["encode"] = (work.linear + work.attention) / rate / condensed["encode"]
     if memory and condensed["step"]:
-        weights = work.step_weights * WEIGHT_BYTES[precision]
+        weights = work.step_weights * WEIGHT_BYTES[precision] + work.head_weights * HEAD_BYTES[precision]
         cross = work.cross_values * CROSS_BYTES[precision] * condensed["step_windows"]
         found["step"] = (weights + cross) / memory / condensed["step"]
     return found

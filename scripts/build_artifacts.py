@@ -24,13 +24,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from max_whisper.checkpoints.catalogue import available_models, find_model, published_models
-from max_whisper.graph.artifacts import GraphSpec, keep, kept, sources_hash
-from max_whisper.graph.companion import MANIFEST, PACKAGE, Entry, common, family_key, manifest
+from max_whisper.graph.artifacts import COMMON, ModuleSpec, keep, kept, sources_hash
+from max_whisper.graph.companion import MANIFEST, PACKAGE, Entry, manifest
 from max_whisper.graph.precision import FLOAT16_WEIGHTS, PRECISIONS
 from max_whisper.graph.processor import FAMILIES
-from max_whisper.graph.runtime import GRAPHS, RARE_GRAPHS
-from max_whisper.graph.team import TEAM
-from max_whisper.graph.voice import VOICE
 from max_whisper.version import __version__
 
 MODELS = [model.name for model in published_models()]
@@ -57,26 +54,22 @@ ignore-vcs = true
 
 def specs_of(
     models: Iterable[str], precisions: Iterable[str], families: Iterable[str]
-) -> dict[str, tuple[GraphSpec, str]]:
-    """Every graph to compile and its family, by key; models of one shape share theirs."""
-    specs = [TEAM, VOICE]
+) -> dict[str, tuple[ModuleSpec, str]]:
+    """Every module to compile and its family, by key; models of one shape share theirs."""
+    specs = [COMMON]
     for name in models:
         model = find_model(name)
         assert model is not None, name
-        specs += [
-            GraphSpec(kind, model.dims, precision)
-            for precision in precisions
-            for kind in (*GRAPHS, *RARE_GRAPHS)
-        ]
-    return {family_key(spec, family): (common(spec), family) for spec in specs for family in families}
+        specs += [ModuleSpec("whisper", model.dims, precision) for precision in precisions]
+    return {spec.key_on(family): (spec, family) for spec in specs for family in families}
 
 
-def compile_all(specs: dict[str, tuple[GraphSpec, str]], work: Path, jobs: int) -> dict[str, Path]:
+def compile_all(specs: dict[str, tuple[ModuleSpec, str]], work: Path, jobs: int) -> dict[str, Path]:
     """Compiles what the work folder does not hold yet; returns the artifacts' paths by key."""
     work.mkdir(parents=True, exist_ok=True)
     paths = {key: work / f"{_name(spec, key)}.mef" for key, (spec, _) in specs.items()}
     missing = [key for key in specs if kept(paths[key], key) is None]
-    print(f"{len(specs) - len(missing)} of {len(specs)} graphs are compiled already", flush=True)
+    print(f"{len(specs) - len(missing)} of {len(specs)} modules are compiled already", flush=True)
     started = time.monotonic()
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         futures = {}
@@ -100,7 +93,7 @@ def compile_all(specs: dict[str, tuple[GraphSpec, str]], work: Path, jobs: int) 
     return paths
 
 
-def fill_package(specs: dict[str, tuple[GraphSpec, str]], paths: dict[str, Path], folder: Path) -> None:
+def fill_package(specs: dict[str, tuple[ModuleSpec, str]], paths: dict[str, Path], folder: Path) -> None:
     """Writes the package's folder: the compressed artifacts and their manifest."""
     entries = []
     for key, (spec, family) in specs.items():
@@ -123,11 +116,11 @@ def build_wheel(project: Path, contents: str, output: Path) -> Path:
     return max(output.glob(f"{PACKAGE}-*.whl"), key=lambda path: path.stat().st_mtime)
 
 
-def _name(spec: GraphSpec, key: str) -> str:
+def _name(spec: ModuleSpec, key: str) -> str:
     return f"{spec.kind}-{spec.precision}-{key[:24]}"
 
 
-def _width(spec: GraphSpec) -> int:
+def _width(spec: ModuleSpec) -> int:
     return spec.dims.n_audio_state
 
 
@@ -166,7 +159,7 @@ def main() -> None:
     fill_package(specs, paths, project / PACKAGE)
     contents = f"{', '.join(args.models)} for {', '.join(args.families)}"
     wheel = build_wheel(project, contents, args.output)
-    print(f"{wheel}: {wheel.stat().st_size / 1e6:.1f} MB, {len(specs)} graphs")
+    print(f"{wheel}: {wheel.stat().st_size / 1e6:.1f} MB, {len(specs)} modules")
 
 
 if __name__ == "__main__":

@@ -26,9 +26,7 @@ class MaxWhisper:
     def __init__(self, job: dict[str, Any]) -> None:
         import max_whisper
 
-        self.model = max_whisper.load_model(
-            job["model"], precision=job["precision"], threads=job["threads"], complete=True
-        )
+        self.model = max_whisper.load_model(job["model"], precision=job["precision"], threads=job["threads"])
 
     def align(self, samples: Any, text: str) -> Words:
         return of_result(self.model.align(samples, text, language="en"))

@@ -217,11 +217,9 @@ def _make_directory(writer: ResultWriter) -> None:
         raise OutputError(f"cannot make the folder {writer.output_dir}: {error.strerror}") from error
 
 
-def _load(
-    display: Display, name: str, args: dict[str, Any], *, complete: bool = False
-) -> max_whisper.Whisper:
+def _load(display: Display, name: str, args: dict[str, Any]) -> max_whisper.Whisper:
     with display.preparing():
-        return max_whisper.load_model(name, **args, progress=display.prepared, complete=complete)
+        return max_whisper.load_model(name, **args, progress=display.prepared)
 
 
 def _prepare(arguments: list[str]) -> int:
@@ -234,7 +232,7 @@ def _prepare(arguments: list[str]) -> int:
     args = vars(parser.parse_args(arguments))
     names, model_args, display = args.pop("model"), take_model_args(args), Display(False)
     for name in names:
-        _load(display, name, model_args, complete=True)
+        _load(display, name, model_args)
         display.line(f"{name} is ready")
     return OK
 
@@ -305,7 +303,7 @@ def _listen(arguments: list[str]) -> int:
     except OptionError as error:
         parser.error(str(error))
     _make_directory(writer)
-    model = _load(Display(False), name, model_args, complete=True)
+    model = _load(Display(False), name, model_args)
     foreign = options["task"] == "translate" or options["language"] not in (None, "en")
     if foreign and not model.is_multilingual:
         raise OptionError(f"{name} knows English only: leave --task and --language out")

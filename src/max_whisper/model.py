@@ -234,7 +234,6 @@ def load_model(
     precision: str = "auto",
     threads: int = 0,
     progress: Progress | None = None,
-    complete: bool = False,
 ) -> Whisper:
     """Loads a model.
 
@@ -248,8 +247,6 @@ def load_model(
             that is exact.
         threads: How many threads to compute with; 0 leaves it to the runtime.
         progress: Told how far a download or a first compilation is.
-        complete: Makes ready what only some need, too (word times, the voice activity filter, features of
-            one's own), rather than when they first do.
 
     Raises:
         CheckpointError: The checkpoint can't be found or read.
@@ -268,7 +265,6 @@ def load_model(
         precision=precision,
         threads=threads,
         progress=progress,
-        complete=complete,
     )
     model = Whisper(
         runtime,

@@ -125,7 +125,6 @@ def test_every_flag_arrives(model: FakeModel) -> None:
         "name": "tiny",
         "device": "cpu",
         "download_root": "m",
-        "complete": False,
         "precision": "float32",
         "threads": 3,
     }
@@ -444,7 +443,6 @@ def test_prepare(model: FakeModel, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "tiny is ready\nbase is ready\n"
     assert model.loaded["name"] == "base"
     assert model.loaded["precision"] == "float32"
-    assert model.loaded["complete"]
 
 
 def test_loading_says_once_what_it_does(model: FakeModel, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Compiled graphs on disk: compiled once, verified, loaded in milliseconds ever after.
+"""Compiled modules on disk: compiled once, verified, loaded in milliseconds ever after.
 
 An artifact holds machine code, so its key covers all that the code depends on: MAX's version, the
 kernels' and the graphs' sources, the model's dimensions, the device and the processor's features.
@@ -31,7 +31,7 @@ from max_whisper.checkpoints import cache_folder
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.errors import ArtifactError
 from max_whisper.graph.companion import find_artifact
-from max_whisper.graph.layers import KERNELS
+from max_whisper.graph.module import KERNELS
 from max_whisper.graph.processor import processor
 
 #: Modules beside the graphs that use what is compiled and do not shape it.
@@ -50,22 +50,21 @@ Progress = Callable[[str, int, "int | None"], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class GraphSpec:
-    """Which graph is compiled, and for what.
+class ModuleSpec:
+    """Which graphs are compiled together, and for what.
 
     Attributes:
-        kind: A name that :mod:`max_whisper.graph.compile` knows.
-        dims: The model's dimensions.
+        kind: ``whisper``, a model's graphs; ``probe``, those that have every stage as an output; or
+            ``common``, what all models share.
+        dims: The model's dimensions; of the vocabulary no graph knows.
         precision: The name of a precision of :mod:`max_whisper.graph.precision`.
         device: ``cpu``, or ``gpu`` with an index.
-        probe: Whether every stage is an output.
     """
 
     kind: str
     dims: ModelDimensions
     precision: str
     device: str = "cpu"
-    probe: bool = False
 
     @functools.cached_property
     def key(self) -> str:
@@ -74,8 +73,9 @@ class GraphSpec:
 
     def key_on(self, target: str) -> str:
         """The same for code that is compiled for another processor, or for a family of them."""
+        shape = dataclasses.replace(self.dims, n_vocab=0)
         parts = {
-            "graph": dataclasses.asdict(self),
+            "graphs": {**dataclasses.asdict(self), "dims": dataclasses.asdict(shape)},
             "max": version("max"),
             "sources": sources_hash(),
             "processor": target,
@@ -85,46 +85,49 @@ class GraphSpec:
     @property
     def path(self) -> Path:
         """Where the artifact lies."""
-        probe = "-probe" if self.probe else ""
-        return cache_folder() / "artifacts" / f"{self.kind}-{self.precision}{probe}-{self.key[:24]}.mef"
+        return cache_folder() / "artifacts" / f"{self.kind}-{self.precision}-{self.key[:24]}.mef"
 
     def to_json(self) -> str:
         """For another process; see :func:`from_json`."""
         return json.dumps(dataclasses.asdict(self))
 
     @staticmethod
-    def from_json(text: str) -> GraphSpec:
+    def from_json(text: str) -> ModuleSpec:
         """The inverse of :meth:`to_json`."""
         values = json.loads(text)
-        return GraphSpec(**{**values, "dims": ModelDimensions(**values["dims"])})
+        return ModuleSpec(**{**values, "dims": ModelDimensions(**values["dims"])})
 
 
-def load_graphs(specs: Sequence[GraphSpec], progress: Progress | None = None) -> list[CompiledModel]:
-    """The compiled graphs, from disk or compiled now, at most one compiler for each processor core.
+#: What all models share.
+COMMON = ModuleSpec("common", ModelDimensions(0, 0, 0, 0, 0, 0, 0, 0, 0, 0), "float32")
+
+
+def load_modules(specs: Sequence[ModuleSpec], progress: Progress | None = None) -> list[CompiledModel]:
+    """The compiled modules, from disk or compiled now, at most one compiler for each processor core.
 
     Args:
         specs: What is wanted.
-        progress: Told how many of the graphs that must be compiled are ready.
+        progress: Told how many of the modules that must be compiled are ready.
 
     Raises:
-        ArtifactError: If a graph cannot be compiled, or the cache cannot be written.
+        ArtifactError: If a module cannot be compiled, or the cache cannot be written.
     """
     found = [load(spec) for spec in specs]
-    missing = [i for i, graph in enumerate(found) if graph is None]
+    missing = [i for i, module in enumerate(found) if module is None]
     if missing:
         what = "compiling Whisper for this processor (once)"
         if progress:
             progress(what, 0, len(missing))
         with ThreadPoolExecutor(max_workers=max(1, min(len(missing), os.cpu_count() or 1))) as pool:
-            futures = {pool.submit(compile_graph, specs[i]): i for i in missing}
+            futures = {pool.submit(compile_module, specs[i]): i for i in missing}
             for done, future in enumerate(as_completed(futures), start=1):
                 found[futures[future]] = future.result()
                 if progress:
                     progress(what, done, len(missing))
-    return [graph for graph in found if graph is not None]
+    return [module for module in found if module is not None]
 
 
-def load(spec: GraphSpec) -> CompiledModel | None:
+def load(spec: ModuleSpec) -> CompiledModel | None:
     """The artifact of ``spec`` if there is a sound one: this processor's own, or a family's."""
     content = kept(spec.path, spec.key) or find_artifact(spec, sources_hash())
     return None if content is None else read(io.BytesIO(content))
@@ -141,7 +144,7 @@ def kept(path: Path, key: str) -> bytes | None:
     return content if sound else None
 
 
-def keep(spec: GraphSpec, path: Path, key: str, family: str | None = None) -> bytes:
+def keep(spec: ModuleSpec, path: Path, key: str, family: str | None = None) -> bytes:
     """Compiles ``spec`` and moves the artifact to ``path`` once it is whole; returns it.
 
     Args:
@@ -165,7 +168,7 @@ def keep(spec: GraphSpec, path: Path, key: str, family: str | None = None) -> by
     return content
 
 
-def compile_graph(spec: GraphSpec) -> CompiledModel:
+def compile_module(spec: ModuleSpec) -> CompiledModel:
     """Compiles ``spec`` in a process of its own, unless another process just did.
 
     Raises:
@@ -178,13 +181,13 @@ def compile_graph(spec: GraphSpec) -> CompiledModel:
             content = kept(path, spec.key) or keep(spec, path, spec.key)
     except OSError as error:
         raise ArtifactError(
-            f"cannot keep the compiled graph {path}: {error}. Free some space, or set MAX_WHISPER_CACHE "
+            f"cannot keep the compiled graphs {path}: {error}. Free some space, or set MAX_WHISPER_CACHE "
             "to a folder that can be written"
         ) from error
     return read(io.BytesIO(content))
 
 
-def _run_compiler(spec: GraphSpec, path: Path, family: str | None = None) -> None:
+def _run_compiler(spec: ModuleSpec, path: Path, family: str | None = None) -> None:
     program = ["max_whisper.graph.compile_for", family] if family else ["max_whisper.graph.compile"]
     command = [sys.executable, "-m", *program, spec.to_json(), str(path)]
     environment = dict(os.environ)
@@ -196,7 +199,7 @@ def _run_compiler(spec: GraphSpec, path: Path, family: str | None = None) -> Non
     if result.returncode or not path.is_file():
         tail = "\n".join(result.stderr.strip().splitlines()[-12:])
         raise ArtifactError(
-            f"compiling the {spec.kind} graph failed (exit status {result.returncode}):\n{tail}"
+            f"compiling the {spec.kind} graphs failed (exit status {result.returncode}):\n{tail}"
         )
 
 

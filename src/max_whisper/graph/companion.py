@@ -24,7 +24,7 @@ from max_whisper.errors import ArtifactWarning
 from max_whisper.graph.processor import runnable_families
 
 if TYPE_CHECKING:
-    from max_whisper.graph.artifacts import GraphSpec
+    from max_whisper.graph.artifacts import ModuleSpec
 
 PACKAGE = "max_whisper_graphs"
 MANIFEST = "manifest.json"
@@ -39,7 +39,7 @@ class Entry:
 
     Attributes:
         family: The processor family that it was compiled for.
-        key: :func:`family_key` of what was compiled.
+        key: What was compiled, and for whom: :meth:`.ModuleSpec.key_on` of the family.
         file: Its place in the package, a path with slashes.
         sha256: The hash of the artifact, once it is decompressed.
     """
@@ -62,14 +62,14 @@ class Companion:
     folder: Path
     entries: Mapping[str, Entry]
 
-    def artifact(self, spec: GraphSpec) -> bytes | None:
+    def artifact(self, spec: ModuleSpec) -> bytes | None:
         """The artifact of ``spec`` for the best family that this processor can run, or None.
 
         Warns:
             ArtifactWarning: The one that would be taken is damaged.
         """
         for family in runnable_families():
-            if entry := self.entries.get(family_key(spec, family.name)):
+            if entry := self.entries.get(spec.key_on(family.name)):
                 content = self._read(entry)
                 if content is not None and entry.family == family.name:
                     return content
@@ -85,7 +85,7 @@ class Companion:
         return content if hashlib.sha256(content).hexdigest() == entry.sha256 else None
 
 
-def find_artifact(spec: GraphSpec, sources: str) -> bytes | None:
+def find_artifact(spec: ModuleSpec, sources: str) -> bytes | None:
     """The artifact of ``spec`` in the installed package, or None.
 
     Args:
@@ -97,18 +97,6 @@ def find_artifact(spec: GraphSpec, sources: str) -> bytes | None:
     """
     companion = _installed(sources)
     return companion.artifact(spec) if companion else None
-
-
-def family_key(spec: GraphSpec, family: str) -> str:
-    """The key (SHA-256, hex) of what ``spec`` is when compiled for a family."""
-    return common(spec).key_on(family)
-
-
-def common(spec: GraphSpec) -> GraphSpec:
-    """What stands for ``spec`` in a package: the vocabulary shapes the decoder alone."""
-    if spec.kind in ("decoder", "steps"):
-        return spec
-    return dataclasses.replace(spec, dims=dataclasses.replace(spec.dims, n_vocab=0))
 
 
 def manifest(entries: Iterable[Entry], sources: str) -> str:

@@ -1,4 +1,4 @@
-"""Compiles one graph and exports it: ``python -m max_whisper.graph.compile SPEC FILE``."""
+"""Compiles one module and exports it: ``python -m max_whisper.graph.compile SPEC FILE``."""
 
 from __future__ import annotations
 
@@ -7,33 +7,37 @@ import sys
 
 from max.driver import CPU, Device
 from max.engine import InferenceSession
-from max.graph import DeviceRef, Graph
+from max.graph import DeviceRef
 
 from max_whisper.errors import DeviceError
-from max_whisper.graph.artifacts import GraphSpec
-from max_whisper.graph.decoder import alignment_graph, decoder_graph
-from max_whisper.graph.encoder import attend_graph, encoder_graph
+from max_whisper.graph.artifacts import ModuleSpec
+from max_whisper.graph.decoder import add_alignment, add_decoder
+from max_whisper.graph.encoder import add_attend, add_encoder
+from max_whisper.graph.module import GraphModule
 from max_whisper.graph.precision import find_precision
-from max_whisper.graph.steps import steps_graph
-from max_whisper.graph.team import team_graph
-from max_whisper.graph.voice import voice_graph
+from max_whisper.graph.stages import Stages
+from max_whisper.graph.steps import add_steps
+from max_whisper.graph.team import add_team
+from max_whisper.graph.voice import add_voice
 
 
-def build(spec: GraphSpec) -> tuple[Graph, list[str]]:
-    """The graph of ``spec`` and the names of the stages that follow its proper outputs."""
-    device = DeviceRef.from_device(open_device(spec.device))
-    alone = {"team": team_graph, "voice": voice_graph}
-    if spec.kind in alone:
-        return alone[spec.kind](device), []
+def build(spec: ModuleSpec) -> tuple[GraphModule, list[Stages]]:
+    """The graphs of ``spec``, and the encoder's and the decoder's stages that follow their proper outputs."""
+    graphs = GraphModule(DeviceRef.from_device(open_device(spec.device)))
+    stages = [Stages(spec.kind == "probe") for _ in range(2)]
+    if spec.kind == "common":
+        add_team(graphs)
+        add_voice(graphs)
+        return graphs, stages
+    if spec.kind not in ("whisper", "probe"):
+        raise ValueError(f"there are no graphs called {spec.kind!r}")
     precision = find_precision(spec.precision)
-    if spec.kind == "encoder":
-        graph, stages = encoder_graph(spec.dims, device, precision, probe=spec.probe)
-        return graph, stages.names()
-    if spec.kind == "decoder":
-        graph, stages = decoder_graph(spec.dims, device, precision, probe=spec.probe)
-        return graph, stages.names()
-    plain = {"attend": attend_graph, "steps": steps_graph, "alignment": alignment_graph}
-    return plain[spec.kind](spec.dims, device, precision), []
+    add_encoder(graphs, spec.dims, precision, stages[0])
+    add_decoder(graphs, spec.dims, precision, stages[1])
+    if spec.kind == "whisper":
+        for add in (add_steps, add_attend, add_alignment):
+            add(graphs, spec.dims, precision)
+    return graphs, stages
 
 
 def open_device(name: str) -> Device:
@@ -52,10 +56,11 @@ def open_device(name: str) -> Device:
 
 def main() -> None:
     """Compiles what the command line says."""
-    spec = GraphSpec.from_json(sys.argv[1])
+    spec = ModuleSpec.from_json(sys.argv[1])
     session = InferenceSession(devices=[open_device(spec.device)])
-    graph, _ = build(spec)
-    session.compile(graph).export_mef(sys.argv[2])
+    graphs, _ = build(spec)
+    compiled = session.compile(graphs.module, custom_extensions=graphs.kernels.library_paths())
+    compiled.export_mef(sys.argv[2])
     # The compiler's threads are not always joined when the interpreter ends, which then aborts;
     # the artifact is complete by now.
     sys.stdout.flush()

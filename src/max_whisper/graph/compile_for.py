@@ -1,4 +1,7 @@
-"""Compiles one graph for a processor family: ``python -m max_whisper.graph.compile_for FAMILY SPEC FILE``."""
+"""Compiles a module for a processor family.
+
+``python -m max_whisper.graph.compile_for FAMILY SPEC FILE``
+"""
 
 from __future__ import annotations
 

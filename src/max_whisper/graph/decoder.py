@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TypeVar
 
 from max.dtype import DType
-from max.graph import BufferType, BufferValue, DeviceRef, Graph, TensorType, TensorValue
+from max.graph import BufferType, BufferValue, DeviceRef, TensorType, TensorValue
 
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.graph.encoder import cross_cache_type, team_type
-from max_whisper.graph.layers import KERNELS, Layers
+from max_whisper.graph.layers import Layers
+from max_whisper.graph.module import GraphModule
 from max_whisper.graph.precision import Precision
 from max_whisper.graph.stages import Stages
 
@@ -22,24 +23,21 @@ Rows = TypeVar("Rows", int, str)
 LIMITS = 9  # integers a constraint is told in, as in kernels/candidates.mojo
 
 
-def decoder_graph(
-    dims: ModelDimensions, device: DeviceRef, precision: Precision, *, probe: bool = False
-) -> tuple[Graph, Stages]:
+def add_decoder(graphs: GraphModule, dims: ModelDimensions, precision: Precision, stages: Stages) -> None:
     """Tokens and caches -> candidates, logits, and each layer's cross-attention queries.
 
     Outputs: tokens (L, k) int32, logprobs (L, k), watched (L,), logits (L or 0, n_vocab), then one
-    (N, state) of queries for each layer; with ``probe``, every other stage follows.
+    (N, state) of queries for each layer, and every stage that is kept.
     """
-    stages = Stages(probe)
-    with Graph(
-        "whisper_decoder", input_types=_inputs(dims, device, precision), custom_extensions=[KERNELS]
-    ) as graph:
+    device = graphs.device
+    with graphs.graph("decoder", _inputs(dims, device, precision)) as graph:
         tokens, rows, positions, windows, sources, outputs = (value.tensor for value in graph.inputs[:6])
         constraint = [value.tensor for value in graph.inputs[6:10]]
-        k, kept, weights, team = (value.tensor for value in graph.inputs[10:14])
-        cache, cross = (value.buffer for value in graph.inputs[14:16])
+        k, kept, vocabulary, weights, team = (value.tensor for value in graph.inputs[10:15])
+        cache, cross = (value.buffer for value in graph.inputs[15:])
         layers = Layers(device, precision, team)
-        x = stages.keep("decoder.embedding", layers.embed(dims, tokens, positions, weights))
+        x = layers.embed(tokens, positions, weights, dims.n_text_state)
+        x = stages.keep("decoder.embedding", x)
         queries = []
         for i in range(dims.n_text_layer):
             block = _Block(layers, dims, i, stages)
@@ -48,9 +46,9 @@ def decoder_graph(
             x = block.mlp(x)
             queries.append(query)
         x = stages.keep("ln", layers.layer_norm(layers.gather_rows(x, outputs), "decoder.ln"))
-        chosen = layers.choose(dims, x, weights, constraint, k.shape[0], kept.shape[0])
+        kept_logits = kept.shape[0], vocabulary.shape[0]
+        chosen = layers.choose(x, weights, constraint, k.shape[0], kept_logits)
         graph.output(*chosen, *queries, *stages.values())
-    return graph, stages
 
 
 class _Block:
@@ -108,12 +106,13 @@ class _Block:
         return self.stages.keep(f"{self.name}.{stage}", value)
 
 
-def alignment_graph(dims: ModelDimensions, device: DeviceRef, precision: Precision) -> Graph:
+def add_alignment(graphs: GraphModule, dims: ModelDimensions, precision: Precision) -> None:
     """The position at which each wanted token begins, from the attention of chosen heads: (W,) int32.
 
     Inputs: queries (n_text_layer, N, n_text_state), heads (count, 2) as (layer, head), place (2,) as
     window and how many of its positions count, wanted (W,) consecutive tokens, cache, team (2,).
     """
+    device = graphs.device
 
     def ints(*shape: int | str) -> TensorType:
         return TensorType(DType.int32, shape, device)
@@ -126,12 +125,11 @@ def alignment_graph(dims: ModelDimensions, device: DeviceRef, precision: Precisi
         cross_cache_type(dims, device, precision),
         team_type(device),
     ]
-    with Graph("whisper_alignment", input_types=types, custom_extensions=[KERNELS]) as graph:
+    with graphs.graph("alignment", types) as graph:
         queries, heads, place, wanted = (value.tensor for value in graph.inputs[:4])
         layers = Layers(device, precision, graph.inputs[5].tensor)
         cache = graph.inputs[4].buffer
         graph.output(layers.alignment(cache, queries, heads, place, wanted, head_count=dims.n_text_head))
-    return graph
 
 
 def _inputs(dims: ModelDimensions, device: DeviceRef, precision: Precision) -> list[TensorType | BufferType]:
@@ -152,6 +150,7 @@ def _inputs(dims: ModelDimensions, device: DeviceRef, precision: Precision) -> l
         # Only their lengths count: an output's size must come from an input's.
         ints("k"),
         ints("kept"),
+        TensorType(DType.int8, ("vocabulary",), device),
         weights_type(device),
         team_type(device),
         self_cache_type(dims, device),
@@ -160,7 +159,7 @@ def _inputs(dims: ModelDimensions, device: DeviceRef, precision: Precision) -> l
 
 
 def weights_type(device: DeviceRef) -> TensorType:
-    """Addresses of the decoder's weights: see :func:`max_whisper.graph.steps.weight_addresses`."""
+    """Where the decoder's weights lie: see :func:`max_whisper.graph.steps.weight_places`."""
     return TensorType(DType.int64, ("weights",), device)
 
 

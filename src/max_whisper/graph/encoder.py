@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from max.dtype import DType
-from max.graph import BufferType, BufferValue, DeviceRef, Dim, Graph, TensorType, TensorValue
+from max.graph import BufferType, BufferValue, DeviceRef, Dim, TensorType, TensorValue
 
 from max_whisper.checkpoints.checkpoint import ModelDimensions
-from max_whisper.graph.layers import KERNELS, Layers, packed_positions
+from max_whisper.graph.layers import Layers, packed_positions
+from max_whisper.graph.module import GraphModule
 from max_whisper.graph.precision import Precision
 from max_whisper.graph.stages import Stages
 
 
-def encoder_graph(
-    dims: ModelDimensions, device: DeviceRef, precision: Precision, *, probe: bool = False
-) -> tuple[Graph, Stages]:
+def add_encoder(graphs: GraphModule, dims: ModelDimensions, precision: Precision, stages: Stages) -> None:
     """Log-mel (n_mels, 2 * positions) -> features, kept as a window of the cross cache.
 
     Inputs: mel, window (1,), cache, team (2,), and an int32 (positions,) of which only the length
-    counts. Outputs: features (positions, n_audio_state); with ``probe``, every stage's value
-    follows, named by the stages returned.
+    counts. Outputs: features (positions, n_audio_state), and every stage that is kept.
     """
-    stages = Stages(probe)
+    device = graphs.device
     types = [
         TensorType(DType.float32, (dims.n_mels, "frames"), device),
         one_int(device),
@@ -28,7 +26,7 @@ def encoder_graph(
         team_type(device),
         TensorType(DType.int32, ("positions",), device),
     ]
-    with Graph("whisper_encoder", input_types=types, custom_extensions=[KERNELS]) as graph:
+    with graphs.graph("encoder", types) as graph:
         layers = Layers(device, precision, graph.inputs[3].tensor)
         positions = graph.inputs[4].tensor.shape[0]
         x = _stem(layers, dims, graph.inputs[0].tensor, positions, stages)
@@ -37,19 +35,18 @@ def encoder_graph(
         x = stages.keep("ln_post", layers.layer_norm(x, "encoder.ln_post"))
         _keep_window(layers, dims, x, graph.inputs[1].tensor, graph.inputs[2].buffer, stages)
         graph.output(x, *stages.values())
-    return graph, stages
 
 
-def attend_graph(dims: ModelDimensions, device: DeviceRef, precision: Precision) -> Graph:
+def add_attend(graphs: GraphModule, dims: ModelDimensions, precision: Precision) -> None:
     """Given features, kept as a window: inputs features, window (1,), cache, team (2,)."""
+    device = graphs.device
     features = TensorType(DType.float32, (dims.n_audio_ctx, dims.n_audio_state), device)
     types = [features, one_int(device), cross_cache_type(dims, device, precision), team_type(device)]
-    with Graph("whisper_attend", input_types=types, custom_extensions=[KERNELS]) as graph:
+    with graphs.graph("attend", types) as graph:
         layers = Layers(device, precision, graph.inputs[3].tensor)
         x, window = (value.tensor for value in graph.inputs[:2])
         _keep_window(layers, dims, x, window, graph.inputs[2].buffer, Stages(False))
         graph.output()
-    return graph
 
 
 def _stem(

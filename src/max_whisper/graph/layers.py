@@ -7,16 +7,12 @@ weights under canonical names, in the layout of :mod:`max_whisper.graph.packing`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from max.dtype import DType
 from max.graph import BufferValue, DeviceRef, Dim, TensorType, TensorValue, Weight, ops
 
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.graph.precision import PANEL, Precision, panels
-from max_whisper.graph.vocabulary import text_tokens
-
-KERNELS = Path(__file__).parent / "kernels"
 
 
 def packed_positions(positions: int) -> int:
@@ -172,12 +168,11 @@ class Layers:
         )
 
     def embed(
-        self, dims: ModelDimensions, tokens: TensorValue, positions: TensorValue, weights: TensorValue
+        self, tokens: TensorValue, positions: TensorValue, weights: TensorValue, width: int
     ) -> TensorValue:
-        """Token plus position embedding: (N,) -> (N, state); ``weights`` are the decoder's addresses."""
-        out = self._type(tokens.shape[0], dims.n_text_state)
-        parameters = {"vocabulary": dims.n_vocab, "text": text_tokens(dims)}
-        return self._op("embed", [tokens, positions, weights], out, mode=self.precision.linear, **parameters)
+        """Token plus position embedding: (N,) -> (N, width); ``weights`` are the decoder's places."""
+        out = self._type(tokens.shape[0], width)
+        return self._op("embed", [tokens, positions, weights], out, mode=self.precision.linear)
 
     def gather_rows(self, x: TensorValue, indices: TensorValue) -> TensorValue:
         """``x[indices]``."""
@@ -185,14 +180,13 @@ class Layers:
 
     def choose(
         self,
-        dims: ModelDimensions,
         x: TensorValue,
         weights: TensorValue,
         constraint: Sequence[TensorValue],
         k: Dim,
-        kept: Dim,
+        kept: tuple[Dim, Dim],
     ) -> list[TensorValue]:
-        """Tokens (L, k) int32, logprobs (L, k), watched (L,) and logits (kept, n_vocab) of x (L, state)."""
+        """Tokens (L, k) int32, logprobs (L, k), watched (L,) and logits (L or 0, n_vocab) of x (L, state)."""
         outputs = x.shape[0]
         results = ops.custom(
             "whisper_choose",
@@ -202,9 +196,9 @@ class Layers:
                 TensorType(DType.int32, (outputs, k), self.device),
                 self._type(outputs, k),
                 TensorType(DType.float32, (outputs,), self.device),
-                self._type(kept, dims.n_vocab),
+                self._type(*kept),
             ],
-            parameters={"mode": self.precision.linear, "text": text_tokens(dims)},
+            parameters={"mode": self.precision.linear},
         )
         return [result.tensor for result in results]
 
@@ -233,8 +227,6 @@ class Layers:
                 "mode": self.precision.linear,
                 "attention": self.precision.attention,
                 "heads": dims.n_text_head,
-                "vocabulary": dims.n_vocab,
-                "text": text_tokens(dims),
             },
         )
         return [result.tensor for result in results]

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from max_whisper.checkpoints.checkpoint import Checkpoint
 from max_whisper.decoding.runtime import NO_CONSTRAINT
-from max_whisper.graph.artifacts import GraphSpec, Progress, load_graphs
+from max_whisper.graph.artifacts import COMMON, ModuleSpec, Progress, load_modules
 from max_whisper.graph.compile import build, open_device
 from max_whisper.graph.constraints import ConstraintArrays
 from max_whisper.graph.decoder import self_cache_shape
 from max_whisper.graph.encoder import cross_cache_shape
 from max_whisper.graph.precision import choose_precision
 from max_whisper.graph.runtime import available_cores, for_weights, weights
-from max_whisper.graph.steps import weight_addresses
-from max_whisper.graph.team import TEAM, team_of
+from max_whisper.graph.steps import weight_places
+from max_whisper.graph.team import team_of
 
 Floats = NDArray[np.float32]
 
@@ -59,19 +59,17 @@ def probe(
         ``ln`` and ``logits``.
     """
     tier = for_weights(choose_precision(precision), checkpoint)
-    specs = [
-        GraphSpec(kind, checkpoint.dims, tier.name, device, probe=True) for kind in ("encoder", "decoder")
-    ]
+    spec = ModuleSpec("probe", checkpoint.dims, tier.name, device)
     opened = open_device(device)
     session = InferenceSession(devices=[opened])
     registry = weights(checkpoint, tier)
-    team_graph, *graphs = load_graphs([TEAM, *specs], progress)
-    models = [session.init(graph, weights_registry=registry) for graph in graphs]
-    names = [build(spec)[1] for spec in specs]
+    common, probes = load_modules([COMMON, spec], progress)
+    models = session.init_all(probes, weights_registry=registry)
+    names = [stages.names() for stages in build(spec)[1]]
     cross = Buffer(DType.int32, (1, *cross_cache_shape(checkpoint.dims, tier)), opened)
-    team = team_of(available_cores(), team_graph, session)
+    team = team_of(available_cores(), session.init_all(common)["team"])
 
-    _, *outputs = models[0].execute(
+    _, *outputs = models["encoder"].execute(
         Buffer.from_numpy(np.ascontiguousarray(mel, np.float32)),
         _ints([0]),
         cross,
@@ -79,9 +77,9 @@ def probe(
         _ints([0] * (mel.shape[1] // 2)),
     )
     stages = _named(names[0], outputs)
-    addresses = Buffer.from_numpy(weight_addresses(registry, checkpoint.dims, tier))
-    decoded = models[1].execute(
-        *_decoder_inputs(checkpoint, tokens), addresses, team, *_caches(checkpoint, opened, cross)
+    places = Buffer.from_numpy(weight_places(registry, checkpoint.dims, tier))
+    decoded = models["decoder"].execute(
+        *_decoder_inputs(checkpoint, tokens), places, team, *_caches(checkpoint, opened, cross)
     )
     stages |= _named(names[1], decoded[4 + checkpoint.dims.n_text_layer :])
     stages["logits"] = decoded[3].to_numpy().copy()
@@ -96,7 +94,8 @@ def _decoder_inputs(checkpoint: Checkpoint, tokens: Sequence[int]) -> list[Buffe
     sources = np.zeros((1, checkpoint.dims.n_text_ctx), np.int32)
     constraints = ConstraintArrays().fill([NO_CONSTRAINT] * count)
     k, kept = np.zeros(1, np.int32), np.zeros(count, np.int32)
-    arrays: list[NDArray[Any]] = [sources, np.array(order, np.int32), *constraints, k, kept]
+    vocabulary = np.zeros(checkpoint.dims.n_vocab, np.int8)
+    arrays: list[NDArray[Any]] = [sources, np.array(order, np.int32), *constraints, k, kept, vocabulary]
     return [_ints(tokens), _ints(zeros), _ints(order), _ints(zeros), *map(Buffer.from_numpy, arrays)]
 
 

@@ -15,26 +15,23 @@ from dataclasses import dataclass
 import numpy as np
 from max.driver import Buffer, Device
 from max.dtype import DType
-from max.engine import CompiledModel, InferenceSession, Model
+from max.engine import CompiledModel, InferenceSession
 from numpy.typing import NDArray
 
 from max_whisper.checkpoints.checkpoint import Checkpoint, ModelDimensions
 from max_whisper.decoding.runtime import ALL, Batch, Beams, Ran, Run
 from max_whisper.errors import OptionError
-from max_whisper.graph.artifacts import GraphSpec, Progress, load_graphs
+from max_whisper.graph.artifacts import COMMON, ModuleSpec, Progress, load_modules
 from max_whisper.graph.compile import open_device
 from max_whisper.graph.constraints import ConstraintArrays
 from max_whisper.graph.decoder import self_cache_shape
 from max_whisper.graph.encoder import cross_cache_shape
 from max_whisper.graph.packing import pack_cross, pack_decoder, pack_encoder
 from max_whisper.graph.precision import FLOAT16_WEIGHTS, Precision, choose_precision, fits_float16
-from max_whisper.graph.steps import weight_addresses
+from max_whisper.graph.steps import weight_places
 from max_whisper.graph.store import Arrays, is_packed, packed_weights
-from max_whisper.graph.team import TEAM, team_of
-from max_whisper.graph.voice import VOICE, Voice
-
-GRAPHS = ("encoder", "decoder", "steps")
-RARE_GRAPHS = ("attend", "alignment")  # for features of the caller's own, and for word times
+from max_whisper.graph.team import team_of
+from max_whisper.graph.voice import Voice
 
 
 @dataclass(frozen=True)
@@ -70,31 +67,26 @@ class MaxRuntime:
         self,
         checkpoint: Checkpoint,
         device: Device,
-        encoder: CompiledModel,
-        decoder: CompiledModel,
-        steps: CompiledModel,
+        common: CompiledModel,
+        whisper: CompiledModel,
         *,
         device_name: str,
         precision: Precision,
-        team: CompiledModel,
         threads: int,
-        progress: Progress | None,
     ) -> None:
         """Use :func:`load_runtime`."""
         self._dims = checkpoint.dims
         self._precision = precision
         self.device_name = device_name
         self._device = device
-        self._session = InferenceSession(devices=[device])
+        session = InferenceSession(devices=[device])
         # MAX reads weights where they lie: they must outlive the models.
         self._weights = weights(checkpoint, precision)
-        self._encoder = self._session.init(encoder, weights_registry=self._weights)
-        self._decoder = self._session.init(decoder, weights_registry=self._weights)
-        self._steps = self._session.init(steps)
-        self._decoder_weights = Buffer.from_numpy(weight_addresses(self._weights, checkpoint.dims, precision))
-        self._rare: dict[str, Model] = {}
-        self._progress = progress
-        self._team = team_of(threads, team, self._session)
+        self._decoder_weights = Buffer.from_numpy(weight_places(self._weights, checkpoint.dims, precision))
+        self._graphs = session.init_all(whisper, weights_registry=self._weights)
+        self._common = session.init_all(common)
+        self._team = team_of(threads, self._common["team"])
+        self._vocabulary = Buffer.from_numpy(np.zeros(checkpoint.dims.n_vocab, np.int8))
         self._constraints = ConstraintArrays()
         self._cache = self._new_cache(1)
         self._cross = self._new_cross(1)
@@ -117,7 +109,7 @@ class MaxRuntime:
 
     def voice(self, weights: Callable[[], Mapping[str, NDArray[np.float32]]]) -> Voice:
         """A voice activity detector on the model's threads, given Silero VAD's weights."""
-        return Voice(weights, self._team, self._progress)
+        return Voice(weights, self._common["voice"], self._team)
 
     def reserve(self, rows: int, windows: int) -> None:
         """Makes room for at least that many cache rows and windows; what they held is lost."""
@@ -137,7 +129,7 @@ class MaxRuntime:
                 f"frames, {frames} at most; this one has the shape {mel.shape}"
             )
         positions = np.zeros(given // 2, np.int32)
-        self._features[window] = self._encoder.execute(
+        self._features[window] = self._graphs["encoder"].execute(
             self._floats(mel), self._window(window), self._cross, self._team, self._ints(positions)
         )[0]
 
@@ -147,7 +139,7 @@ class MaxRuntime:
         if features.shape != expected:
             raise OptionError(f"encoder output of this model has shape {expected}, not {features.shape}")
         kept = self._floats(features)
-        self._rarely("attend").execute(kept, self._window(window), self._cross, self._team)
+        self._graphs["attend"].execute(kept, self._window(window), self._cross, self._team)
         self._features[window] = kept
 
     def features(self, window: int) -> NDArray[np.float32]:
@@ -160,7 +152,7 @@ class MaxRuntime:
 
     def forward(self, batch: Batch) -> MaxCandidates:
         """One pass of the decoder."""
-        tokens, logprobs, watched, logits, *queries = self._decoder.execute(
+        tokens, logprobs, watched, logits, *queries = self._graphs["decoder"].execute(
             self._ints(batch.tokens),
             self._ints(batch.rows),
             self._ints(batch.positions),
@@ -170,6 +162,7 @@ class MaxRuntime:
             *(Buffer.from_numpy(array) for array in self._constraints.fill(batch.constraints)),
             Buffer.from_numpy(np.zeros(batch.k, np.int32)),
             Buffer.from_numpy(np.zeros(len(batch.outputs) if batch.logits else 0, np.int32)),
+            self._vocabulary,
             self._decoder_weights,
             self._team,
             self._cache,
@@ -201,7 +194,7 @@ class MaxRuntime:
         numbers = np.array([(plan.temperature, 1.0) for plan in run.plans], np.float32)
         seeds = run.seeds.view(np.int32).reshape(*run.seeds.shape, 2)
         beams = run.beams or Beams(0, np.zeros(len(begins), np.float32), np.zeros(1, np.int32))
-        tokens, logprobs, queries, taken = self._steps.execute(
+        tokens, logprobs, queries, taken = self._graphs["steps"].execute(
             self._decoder_weights,
             self._ints(starts),
             self._ints(self._all_rows(run.sources)),
@@ -234,7 +227,7 @@ class MaxRuntime:
         wanted: slice,
     ) -> NDArray[np.int32]:
         """The position at which each wanted token begins; see the protocol."""
-        (begins,) = self._rarely("alignment").execute(
+        (begins,) = self._graphs["alignment"].execute(
             self._floats(queries),
             self._ints(np.array(heads, np.int32).reshape(-1, 2)),
             self._ints(np.array([window, positions], np.int32)),
@@ -243,14 +236,6 @@ class MaxRuntime:
             self._team,
         )
         return np.asarray(begins.to_numpy())
-
-    def _rarely(self, kind: str) -> Model:
-        """A graph that few need, loaded when one does."""
-        if kind not in self._rare:
-            spec = GraphSpec(kind, self._dims, self._precision.name, self.device_name)
-            (graph,) = load_graphs([spec], self._progress)
-            self._rare[kind] = self._session.init(graph, weights_registry=self._weights)
-        return self._rare[kind]
 
     def _new_cache(self, rows: int) -> Buffer:
         return Buffer(DType.float32, self_cache_shape(self._dims, rows), self._device)
@@ -278,7 +263,6 @@ def load_runtime(
     precision: str = "auto",
     threads: int = 0,
     progress: Progress | None = None,
-    complete: bool = False,
 ) -> MaxRuntime:
     """Loads a checkpoint onto a device, compiling its graphs if this machine never did.
 
@@ -287,8 +271,7 @@ def load_runtime(
         device: ``cpu`` (None: the best there is).
         precision: ``auto``, ``float32``, ``bfloat16`` or ``int8``.
         threads: Workers of a kernel; 0 takes one for each processor core.
-        progress: Told of compilation, now and whenever a further graph is first needed.
-        complete: Compiles those further graphs now.
+        progress: Told of compilation.
 
     Raises:
         OptionError: If the precision is unknown or the number of threads negative.
@@ -300,21 +283,14 @@ def load_runtime(
         raise OptionError(f"the number of threads is {threads}: it must be 0 (all cores) or more")
     name = device or "cpu"
     opened = open_device(name)
-    kinds = (*GRAPHS, *RARE_GRAPHS) if complete else GRAPHS
-    specs = [GraphSpec(kind, checkpoint.dims, tier.name, name) for kind in kinds]
-    specs += [VOICE] if complete else []
-    team, encoder, decoder, steps, *_ = load_graphs([TEAM, *specs], progress)
+    whisper = ModuleSpec("whisper", checkpoint.dims, tier.name, name)
     return MaxRuntime(
         checkpoint,
         opened,
-        encoder,
-        decoder,
-        steps,
+        *load_modules([COMMON, whisper], progress),
         device_name=name,
         precision=tier,
-        team=team,
         threads=threads or available_cores(),
-        progress=progress,
     )
 
 

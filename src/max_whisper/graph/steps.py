@@ -7,27 +7,29 @@ from typing import Any
 
 import numpy as np
 from max.dtype import DType
-from max.graph import DeviceRef, Graph, TensorType
+from max.graph import TensorType
 from numpy.typing import NDArray
 
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.graph.decoder import self_cache_type, weights_type
 from max_whisper.graph.encoder import cross_cache_type, team_type
-from max_whisper.graph.layers import KERNELS, Layers
+from max_whisper.graph.layers import Layers
+from max_whisper.graph.module import GraphModule
 from max_whisper.graph.precision import Precision
-from max_whisper.graph.vocabulary import vocabulary_arrays
+from max_whisper.graph.vocabulary import text_tokens, vocabulary_places
 
 STARTS = 8  # integers that say where a sequence stands, as in kernels/standing.mojo
 
 
-def steps_graph(dims: ModelDimensions, device: DeviceRef, precision: Precision) -> Graph:
+def add_steps(graphs: GraphModule, dims: ModelDimensions, precision: Precision) -> None:
     """Sequences -> their next tokens, until one ends (of beams, a search) or ``steps`` are taken.
 
-    Inputs: weights' addresses (n,) int64, starts (N, STARTS), sources (rows, n_text_ctx),
+    Inputs: weights' places (n,) int64, starts (N, STARTS), sources (rows, n_text_ctx),
     forbidden (N, F), numbers (N, 2), sums (N,) and wanted (searches,) of beams, seeds (N, steps, 2),
     k candidates, team (2,), and both caches. Outputs: tokens (steps, N, k) int32, logprobs
     (steps, N, k), queries (n_text_layer, steps, N, state), and how many steps were taken (1,) int32.
     """
+    device = graphs.device
 
     def ints(*shape: int | str) -> TensorType:
         return TensorType(DType.int32, shape, device)
@@ -46,25 +48,24 @@ def steps_graph(dims: ModelDimensions, device: DeviceRef, precision: Precision) 
         self_cache_type(dims, device),
         cross_cache_type(dims, device, precision),
     ]
-    with Graph("whisper_steps", input_types=types, custom_extensions=[KERNELS]) as graph:
+    with graphs.graph("steps", types) as graph:
         *inputs, k, team = (value.tensor for value in graph.inputs[:10])
         cache, cross = (value.buffer for value in graph.inputs[10:])
         graph.output(*Layers(device, precision, team).steps(dims, cache, cross, inputs, k.shape[0]))
-    return graph
 
 
-def weight_addresses(
+def weight_places(
     weights: Mapping[str, NDArray[Any]], dims: ModelDimensions, precision: Precision
 ) -> NDArray[np.int64]:
-    """Where the decoder's weights lie, in the order in which the kernels meet them.
+    """The vocabulary's places, then the other weights' addresses in the order in which they are met.
 
     The arrays must stay where they are for as long as the table is used.
     """
-    return np.array([weights[name].ctypes.data for name in _names(dims, precision)], np.int64)
+    places = vocabulary_places(weights, dims.n_vocab, text_tokens(dims), precision)
+    return np.array([*places, *(weights[name].ctypes.data for name in _names(dims))], np.int64)
 
 
-def _names(dims: ModelDimensions, precision: Precision) -> Iterator[str]:
-    yield from vocabulary_arrays(precision)
+def _names(dims: ModelDimensions) -> Iterator[str]:
     yield "decoder.positional_embedding"
     for i in range(dims.n_text_layer):
         block = f"decoder.blocks.{i}"

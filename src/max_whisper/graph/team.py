@@ -7,47 +7,35 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 from max.driver import Buffer
 from max.dtype import DType
-from max.engine import CompiledModel, InferenceSession, Model
-from max.graph import Graph, TensorType, ops
+from max.engine import Model
+from max.graph import TensorType, ops
 
-from max_whisper.checkpoints.checkpoint import ModelDimensions
-from max_whisper.graph.artifacts import GraphSpec
-from max_whisper.graph.layers import KERNELS
-
-if TYPE_CHECKING:
-    from max.graph import DeviceRef
-
-#: The graph that starts a team is the same for every model.
-TEAM = GraphSpec("team", ModelDimensions(0, 0, 0, 0, 0, 0, 0, 0, 0, 0), "float32")
+from max_whisper.graph.module import GraphModule
 
 _teams: dict[int, tuple[Model, Buffer]] = {}
 _lock = threading.Lock()
 
 
-def team_graph(device: DeviceRef) -> Graph:
+def add_team(graphs: GraphModule) -> None:
     """Input: how many threads (1,). Output: the address of a team of them, the caller included."""
-    one = TensorType(DType.int64, (1,), device)
-    with Graph("whisper_team", input_types=[one], custom_extensions=[KERNELS]) as graph:
-        graph.output(*ops.custom("whisper_team", device, [graph.inputs[0]], [one]))
-    return graph
+    one = TensorType(DType.int64, (1,), graphs.device)
+    with graphs.graph("team", [one]) as graph:
+        graph.output(*ops.custom("whisper_team", graphs.device, [graph.inputs[0]], [one]))
 
 
-def team_of(threads: int, compiled: CompiledModel, session: InferenceSession) -> Buffer:
+def team_of(threads: int, model: Model) -> Buffer:
     """What graphs take as their team, (2,) int64: its address, and its threads.
 
     Args:
         threads: How many work, the one that calls included.
-        compiled: The graph of :data:`TEAM`.
-        session: Where it is run the first time.
+        model: The graph of :func:`add_team`, run if there is no such team yet.
     """
     with _lock:
         if threads not in _teams:
-            model = session.init(compiled)
             with _drowsy():
                 (address,) = model.execute(Buffer.from_numpy(np.array([threads], np.int64)))
             # Its threads run the graph's code for as long as the process lives, and the interpreter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,22 @@ Array = NDArray[np.int32] | NDArray[np.float32]
 
 
 def vocabulary_arrays(precision: Precision) -> list[str]:
-    """The names of the arrays, in the order in which the kernel takes their addresses."""
+    """The names of the arrays."""
     if precision.linear != "int8":
         return [f"{NAME}.weight", f"{NAME}.epilogue"]
     parts = ("few", "text", "others")
     layers = [f"{NAME}.{part}.{array}" for part in parts for array in ("weight", "epilogue")]
     return [*layers, f"{NAME}.table", f"{NAME}.channels", f"{NAME}.factors"]
+
+
+def vocabulary_places(
+    arrays: Mapping[str, NDArray[Any]], tokens: int, text: int, precision: Precision
+) -> list[int]:
+    """What tells the kernel of a vocabulary: how many tokens, how many of text, and where its arrays lie.
+
+    The arrays must stay there for as long as that is used.
+    """
+    return [tokens, text, *(arrays[name].ctypes.data for name in vocabulary_arrays(precision))]
 
 
 def text_tokens(dims: ModelDimensions) -> int:

@@ -11,7 +11,7 @@ from max.engine import InferenceSession
 from max.graph import BufferType, DeviceRef, Graph, TensorType, ops
 
 from max_whisper.graph.encoder import team_type
-from max_whisper.graph.layers import KERNELS
+from max_whisper.graph.module import KERNELS
 from max_whisper.graph.precision import PANEL
 
 MODES = ("float32", "float16", "bfloat16", "int8")
@@ -106,15 +106,9 @@ def said(mode, vocabulary, hidden, *asked):
         floats(rows),
         floats(kept.shape[0], VOCABULARY),
     ]
-    chosen = ops.custom(
-        "whisper_choose",
-        DEVICE,
-        [hidden, vocabulary, *constraint, team],
-        types,
-        parameters={"mode": mode, "text": TEXT},
-    )
-    sizes = {"vocabulary": VOCABULARY, "text": TEXT}
-    return chosen + op("embed", [tokens, tokens, vocabulary], hidden.type, mode=mode, **sizes)
+    inputs = [hidden, vocabulary, *constraint, team]
+    chosen = ops.custom("whisper_choose", DEVICE, inputs, types, parameters={"mode": mode})
+    return chosen + op("embed", [tokens, tokens, vocabulary], hidden.type, mode=mode)
 
 
 def op(name, inputs, out, **parameters):

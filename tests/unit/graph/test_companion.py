@@ -16,14 +16,13 @@ import pytest
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.errors import ArtifactError, ArtifactWarning
 from max_whisper.graph import artifacts, companion, compile, processor
-from max_whisper.graph.artifacts import GraphSpec, load_graphs, sources_hash
-from max_whisper.graph.companion import MANIFEST, PACKAGE, Entry, family_key, manifest
+from max_whisper.graph.artifacts import COMMON, ModuleSpec, load_modules, sources_hash
+from max_whisper.graph.companion import MANIFEST, PACKAGE, Entry, manifest
 from max_whisper.graph.processor import FAMILIES, runnable_families
-from max_whisper.graph.team import TEAM
 
 ROOT = Path(__file__).parents[3]
 DIMS = ModelDimensions(80, 10, 64, 1, 1, 100, 16, 64, 1, 1)
-SPEC = GraphSpec("encoder", DIMS, "float32")
+SPEC = ModuleSpec("whisper", DIMS, "float32")
 NEEDS = {family.name: family.needs for family in FAMILIES}
 
 
@@ -55,7 +54,7 @@ def package(tmp_path, monkeypatch):
             code = f"code for {family}".encode()
             (folder / f"{family}.mef.z").write_bytes(zlib.compress(code))
             digest = hashlib.sha256(code).hexdigest()
-            entries.append(Entry(family, family_key(spec, family), f"{family}.mef.z", digest))
+            entries.append(Entry(family, spec.key_on(family), f"{family}.mef.z", digest))
         (folder / MANIFEST).write_text(manifest(entries, sources or sources_hash()))
         return folder
 
@@ -78,7 +77,7 @@ def change(folder, **values):
 def test_the_best_family_that_the_processor_runs_is_taken(package, compiled, monkeypatch, best):
     package(*NEEDS)
     machine(monkeypatch, NEEDS[best])
-    assert load_graphs([SPEC]) == [f"code for {best}".encode()]
+    assert load_modules([SPEC]) == [f"code for {best}".encode()]
     assert not compiled and not (Path(os.environ["MAX_WHISPER_CACHE"]) / "artifacts").exists()
 
 
@@ -96,41 +95,41 @@ def test_code_with_instructions_that_the_processor_lacks_is_never_taken(
 ):
     package(*families)
     machine(monkeypatch, has)
-    assert load_graphs([SPEC]) == [b"compiled here"]
-    assert compiled == [("encoder", None)]
+    assert load_modules([SPEC]) == [b"compiled here"]
+    assert compiled == [("whisper", None)]
 
 
 def test_another_graph_is_compiled_without_a_word(package, compiled):
     package(*NEEDS)
     other = dataclasses.replace(SPEC, precision="int8")
-    probed = dataclasses.replace(SPEC, probe=True)
-    decoders = [GraphSpec("decoder", dataclasses.replace(DIMS, n_vocab=n), "float32") for n in (100, 101)]
-    assert load_graphs([other, probed, *decoders]) == [b"compiled here"] * 4
+    probed = dataclasses.replace(SPEC, kind="probe")
+    wider = dataclasses.replace(SPEC, dims=dataclasses.replace(DIMS, n_audio_state=128))
+    assert load_modules([other, probed, wider]) == [b"compiled here"] * 3
 
 
-def test_models_that_differ_in_the_vocabulary_share_their_encoder(package, compiled, monkeypatch):
+def test_models_that_differ_in_the_vocabulary_share_their_graphs(package, compiled, monkeypatch):
     package("x86-64-v3")
     machine(monkeypatch, NEEDS["x86-64-v3"])
-    load_graphs([dataclasses.replace(SPEC, dims=dataclasses.replace(DIMS, n_vocab=51864))])
+    load_modules([dataclasses.replace(SPEC, dims=dataclasses.replace(DIMS, n_vocab=51864))])
     assert not compiled
 
 
-@pytest.mark.parametrize("kind", ["encoder", "attend", "alignment"])
-def test_only_the_decoder_knows_the_vocabulary(kind):
+@pytest.mark.parametrize("kind", ["whisper", "probe"])
+def test_no_graph_knows_the_vocabulary(kind):
     class Blind:
         def __getattr__(self, name):
             assert name != "n_vocab"
             return getattr(DIMS, name)
 
-    graph, _ = compile.build(GraphSpec(kind, Blind(), "float32"))
-    assert graph.name
+    graphs, _ = compile.build(ModuleSpec(kind, Blind(), "float32"))
+    assert "decoder" in graphs.module.top_level_graph_names()
 
 
 def test_what_was_compiled_for_this_processor_is_preferred(package, compiled):
-    load_graphs([SPEC])
+    load_modules([SPEC])
     companion._installed.cache_clear()
     package(*NEEDS)
-    assert load_graphs([SPEC]) == [b"compiled here"]
+    assert load_modules([SPEC]) == [b"compiled here"]
 
 
 @pytest.mark.parametrize(
@@ -148,8 +147,8 @@ def test_a_package_for_something_else_is_named_and_not_used(package, compiled, m
     change(package(*NEEDS), **values)
     machine(monkeypatch, NEEDS["znver4"])
     with pytest.warns(ArtifactWarning, match=message):
-        assert load_graphs([SPEC]) == [b"compiled here"]
-    assert compiled == [("encoder", None)]
+        assert load_modules([SPEC]) == [b"compiled here"]
+    assert compiled == [("whisper", None)]
 
 
 def test_a_key_of_other_sources_is_not_taken_whatever_the_manifest_says(package, compiled, monkeypatch):
@@ -158,7 +157,7 @@ def test_a_key_of_other_sources_is_not_taken_whatever_the_manifest_says(package,
     monkeypatch.setattr(artifacts, "sources_hash", lambda: "f" * 64)
     change(folder, sources="f" * 64, graphs=graphs)
     machine(monkeypatch, NEEDS["znver4"])
-    assert load_graphs([SPEC]) == [b"compiled here"]
+    assert load_modules([SPEC]) == [b"compiled here"]
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "gone", "hash", "family"])
@@ -178,15 +177,15 @@ def test_a_damaged_artifact_is_named_and_not_used(package, compiled, monkeypatch
         change(folder, graphs=[{**entry, "family": "znver4"}])
     machine(monkeypatch, NEEDS["x86-64-v3"])
     with pytest.warns(ArtifactWarning, match=r"x86-64-v3\.mef\.z is damaged"):
-        assert load_graphs([SPEC]) == [b"compiled here"]
+        assert load_modules([SPEC]) == [b"compiled here"]
 
 
 def test_a_build_that_was_interrupted_goes_on_where_it_stopped(tmp_path, compiled, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     from scripts.build_artifacts import compile_all, fill_package, specs_of
 
-    specs = specs_of(["tiny", "tiny.en"], ["int8"], ["x86-64-v3", "znver4"])
-    assert len(specs) == 2 * (2 + 5 + 2)  # of the second model, its decoder and its steps are others
+    specs = specs_of(["tiny", "tiny.en", "base"], ["int8", "float32"], ["x86-64-v3", "znver4"])
+    assert len(specs) == 2 * (1 + 2 * 2)  # models whose shape is the same share their graphs
     run, allowed = artifacts._run_compiler, 5
 
     def failing(spec, path, family=None):
@@ -206,7 +205,7 @@ def test_a_build_that_was_interrupted_goes_on_where_it_stopped(tmp_path, compile
     found = companion.open_companion(tmp_path / PACKAGE, sources_hash())
     assert found and len(found.entries) == len(specs)
     machine(monkeypatch, NEEDS["znver4"])
-    assert found.artifact(TEAM) == b"compiled here"
+    assert found.artifact(COMMON) == b"compiled here"
 
 
 @pytest.mark.skipif(not runnable_families(), reason="no family that could be compiled here runs here")
@@ -216,7 +215,7 @@ def test_a_first_start_compiles_nothing(tmp_path, monkeypatch):
     from scripts.build_artifacts import compile_all, fill_package
 
     family = runnable_families()[-1].name
-    specs = {family_key(TEAM, family): (companion.common(TEAM), family)}
+    specs = {COMMON.key_on(family): (COMMON, family)}
     fill_package(specs, compile_all(specs, tmp_path / "work", 1), tmp_path / "site" / PACKAGE)
     cache = tmp_path / "cache"
     search = os.pathsep.join([str(tmp_path / "site"), str(ROOT / "src")])
@@ -225,10 +224,11 @@ def test_a_first_start_compiles_nothing(tmp_path, monkeypatch):
         "import numpy as np\n"
         "from max.driver import CPU, Buffer\n"
         "from max.engine import InferenceSession\n"
-        "from max_whisper.graph.artifacts import load_graphs\n"
-        "from max_whisper.graph.team import TEAM, team_of\n"
-        "(graph,) = load_graphs([TEAM], lambda *told: exit('compiled'))\n"
-        "address, threads = team_of(2, graph, InferenceSession(devices=[CPU()])).to_numpy()\n"
+        "from max_whisper.graph.artifacts import COMMON, load_modules\n"
+        "from max_whisper.graph.team import team_of\n"
+        "(common,) = load_modules([COMMON], lambda *told: exit('compiled'))\n"
+        "models = InferenceSession(devices=[CPU()]).init_all(common)\n"
+        "address, threads = team_of(2, models['team']).to_numpy()\n"
         "assert address and threads == 2\n"
     )
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)

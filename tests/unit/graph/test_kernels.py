@@ -17,14 +17,14 @@ from max.engine import InferenceSession, read
 from max_whisper.decoding.candidates import candidates
 from max_whisper.decoding.rules import token_set
 from max_whisper.decoding.runtime import Constraint
-from max_whisper.graph.artifacts import load_graphs
+from max_whisper.graph.artifacts import COMMON, load_modules
 from max_whisper.graph.constraints import ConstraintArrays
 from max_whisper.graph.layers import packed_positions
 from max_whisper.graph.packing import pack_silero
 from max_whisper.graph.precision import FLOAT16_WEIGHTS, PRECISIONS, quantise, to_bfloat16
 from max_whisper.graph.processor import features
-from max_whisper.graph.team import TEAM, team_of
-from max_whisper.graph.vocabulary import pack_vocabulary, vocabulary_arrays
+from max_whisper.graph.team import team_of
+from max_whisper.graph.vocabulary import pack_vocabulary, vocabulary_places
 from max_whisper.transcribe.alignment import token_begins
 from max_whisper.transcribe.silero import Silero, State
 
@@ -82,8 +82,9 @@ def compiled_kernels(tmp_path_factory):
 
 def team(threads):
     """The kernels' team as the array that graphs take."""
-    (graph,) = load_graphs([TEAM])
-    return team_of(threads, graph, InferenceSession(devices=[CPU()])).to_numpy()
+    (common,) = load_modules([COMMON])
+    models = InferenceSession(devices=[CPU()]).init_all(common)
+    return team_of(threads, models["team"]).to_numpy()
 
 
 class Case:
@@ -125,10 +126,11 @@ class Case:
         self.said = rng.integers(0, VOCABULARY, rows).astype(np.int32)
 
     def vocabulary(self, mode):
-        """A vocabulary's arrays."""
+        """A vocabulary's arrays, and where they and the positions' lie."""
         packing = PACKINGS[mode]
         arrays = pack_vocabulary(self.embedding, self.norm, TEXT, packing, 1024)
-        return [arrays[name] for name in vocabulary_arrays(packing)]
+        places = vocabulary_places(arrays, VOCABULARY, TEXT, packing)
+        return arrays, np.array([*places, self.positional.ctypes.data], np.int64)
 
     def tokens(self, begins, positions, seed=0):
         """Tokens that attend to the positions from where they begin to the next one's begin."""
@@ -161,8 +163,8 @@ class Case:
         weights = pack_silero(self.silero)
         addresses = np.array([array.ctypes.data for array in weights], np.int64)
         arrays += [self.samples, addresses, np.zeros(-(-len(self.samples) // 512), np.int32)]
-        held = [[*self.vocabulary(mode), self.positional] for mode in MODES]
-        arrays += [np.array([array.ctypes.data for array in each], np.int64) for each in held]
+        vocabularies = [self.vocabulary(mode) for mode in MODES]
+        arrays += [places for _, places in vocabularies]
         said, constraints = self.said[rows], np.array(self.constraints, object)[rows]
         arrays += [self.hidden[rows], *ConstraintArrays().fill(constraints)]
         arrays += [np.zeros(3, np.int32), np.zeros(len(said) if self.keeps else 0, np.int32), said]

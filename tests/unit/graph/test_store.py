@@ -12,11 +12,11 @@ import pytest
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.errors import ArtifactError
 from max_whisper.graph import artifacts
-from max_whisper.graph.artifacts import GraphSpec
+from max_whisper.graph.artifacts import ModuleSpec
 from max_whisper.graph.store import packed_weights
 
 DIMS = ModelDimensions(80, 10, 64, 1, 1, 100, 16, 64, 1, 1)
-SPEC = GraphSpec("encoder", DIMS, "float32")
+SPEC = ModuleSpec("whisper", DIMS, "float32")
 
 
 @pytest.fixture(autouse=True)
@@ -80,14 +80,14 @@ def test_weights_work_from_a_cache_that_cannot_be_written(cache, tmp_path, monke
 
 
 def test_a_graph_is_compiled_once(compiler):
-    assert artifacts.load_graphs([SPEC]) == [b"machine code of encoder"]
-    assert artifacts.load_graphs([SPEC]) == [b"machine code of encoder"]
+    assert artifacts.load_modules([SPEC]) == [b"machine code of whisper"]
+    assert artifacts.load_modules([SPEC]) == [b"machine code of whisper"]
     assert len(compiler) == 1
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "record", "foreign", "no record"])
 def test_a_damaged_or_foreign_artifact_is_compiled_again(compiler, damage):
-    artifacts.load_graphs([SPEC])
+    artifacts.load_modules([SPEC])
     path, record = SPEC.path, SPEC.path.with_suffix(".json")
     if damage == "flip":
         path.write_bytes(b"M" + path.read_bytes()[1:])
@@ -101,25 +101,25 @@ def test_a_damaged_or_foreign_artifact_is_compiled_again(compiler, damage):
         record.write_text(json.dumps({"key": "other", "sha256": hashlib.sha256(content).hexdigest()}))
     else:
         record.unlink()
-    assert artifacts.load_graphs([SPEC]) == [b"machine code of encoder"]
+    assert artifacts.load_modules([SPEC]) == [b"machine code of whisper"]
     assert len(compiler) == 2
 
 
 def test_graphs_of_other_models_precisions_and_processors_have_other_keys(monkeypatch):
-    wider = GraphSpec("encoder", ModelDimensions(80, 10, 128, 1, 1, 100, 16, 64, 1, 1), "float32")
+    wider = ModuleSpec("whisper", ModelDimensions(80, 10, 128, 1, 1, 100, 16, 64, 1, 1), "float32")
     keys = {
         SPEC.key,
         wider.key,
-        GraphSpec("encoder", DIMS, "int8").key,
-        GraphSpec("decoder", DIMS, "float32").key,
+        ModuleSpec("whisper", DIMS, "int8").key,
+        ModuleSpec("probe", DIMS, "float32").key,
     }
     monkeypatch.setattr(artifacts, "processor", lambda: "Linux riscv64")
-    keys.add(GraphSpec("encoder", DIMS, "float32").key)
+    keys.add(ModuleSpec("whisper", DIMS, "float32").key)
     assert len(keys) == 5
 
 
 def test_those_who_start_at_once_wait_for_one_compiler(compiler):
-    threads = [threading.Thread(target=artifacts.load_graphs, args=([SPEC],)) for _ in range(4)]
+    threads = [threading.Thread(target=artifacts.load_modules, args=([SPEC],)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -127,21 +127,21 @@ def test_those_who_start_at_once_wait_for_one_compiler(compiler):
     assert len(compiler) == 1
 
 
-def test_progress_counts_the_graphs_that_are_compiled(compiler):
+def test_progress_counts_the_modules_that_are_compiled(compiler):
     told = []
-    specs = [SPEC, GraphSpec("decoder", DIMS, "float32")]
-    artifacts.load_graphs([SPEC])
-    artifacts.load_graphs(specs, lambda *progress: told.append(progress[1:]))
+    specs = [SPEC, ModuleSpec("probe", DIMS, "float32")]
+    artifacts.load_modules([SPEC])
+    artifacts.load_modules(specs, lambda *progress: told.append(progress[1:]))
     assert told == [(0, 1), (1, 1)]
 
 
 def test_a_compiler_that_fails_says_why():
-    with pytest.raises(ArtifactError, match=r"compiling the nonsense graph failed[\s\S]*nonsense"):
-        artifacts.load_graphs([GraphSpec("nonsense", DIMS, "float32")])
+    with pytest.raises(ArtifactError, match=r"compiling the nonsense graphs failed[\s\S]*nonsense"):
+        artifacts.load_modules([ModuleSpec("nonsense", DIMS, "float32")])
 
 
 def test_a_cache_that_cannot_be_written_says_so(tmp_path, monkeypatch, compiler):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MAX_WHISPER_CACHE", str(tmp_path / "file"))
     with pytest.raises(ArtifactError, match="MAX_WHISPER_CACHE"):
-        artifacts.load_graphs([SPEC])
+        artifacts.load_modules([SPEC])

@@ -91,7 +91,7 @@ struct Embed:
 
     @staticmethod
     def execute[
-        target: StaticString, mode: StaticString, vocabulary: Int, text: Int
+        target: StaticString, mode: StaticString
     ](
         result: OutputTensor[dtype=f32, rank=2, ...],
         tokens: InputTensor[dtype=i32, rank=1, ...],
@@ -101,14 +101,14 @@ struct Embed:
     ) raises:
         @parameter
         def embed_in[V: Vocabulary]():
-            var arrays = untracked(weights.unsafe_ptr())
+            var places = untracked(weights.unsafe_ptr())
             var K = Int(result.dim_size(1))
             embed(
                 untracked(result.unsafe_ptr()),
                 untracked(tokens.unsafe_ptr()),
                 untracked(positions.unsafe_ptr()),
-                V.at(arrays, vocabulary, K, text),
-                Floats(unsafe_from_address=Int(arrays[unsafe_offset=V.ARRAYS])),
+                V.at(places, K),
+                Floats(unsafe_from_address=Int(places[unsafe_offset=V.PLACES])),
                 Int(result.dim_size(0)),
                 K,
             )
@@ -150,7 +150,7 @@ struct Choose:
 
     @staticmethod
     def execute[
-        target: StaticString, mode: StaticString, text: Int
+        target: StaticString, mode: StaticString
     ](
         tokens: OutputTensor[dtype=i32, rank=2, ...],
         logprobs: OutputTensor[dtype=f32, rank=2, ...],
@@ -167,14 +167,13 @@ struct Choose:
     ) raises:
         var L = Int(x.dim_size(0))
         var K = Int(x.dim_size(1))
-        var vocabulary = Int(logits.dim_size(1))
         var rows = Rows(
             L,
             untracked(limits.unsafe_ptr()),
             untracked(forbidden.unsafe_ptr()),
             untracked(repeated.unsafe_ptr()),
             untracked(numbers.unsafe_ptr()),
-            vocabulary,
+            Int(logits.dim_size(1)),
             Int(tokens.dim_size(1)),
             Int(forbidden.dim_size(1)),
             Int(repeated.dim_size(1)),
@@ -187,7 +186,7 @@ struct Choose:
                     untracked(tokens.unsafe_ptr()), untracked(logprobs.unsafe_ptr()), untracked(watched.unsafe_ptr())
                 ),
                 untracked(x.unsafe_ptr()),
-                V.at(untracked(weights.unsafe_ptr()), vocabulary, K, text),
+                V.at(untracked(weights.unsafe_ptr()), K),
                 rows,
                 L,
                 K,
@@ -213,8 +212,6 @@ struct Steps:
         mode: StaticString,
         attention: StaticString,
         heads: Int,
-        vocabulary: Int,
-        text: Int,
     ](
         tokens: OutputTensor[dtype=i32, rank=3, ...],
         logprobs: OutputTensor[dtype=f32, rank=3, ...],
@@ -249,14 +246,14 @@ struct Steps:
 
         @parameter
         def steps_in[V: Vocabulary]() -> Int:
-            var arrays = untracked(weights.unsafe_ptr())
+            var places = untracked(weights.unsafe_ptr())
             return steps[V, mode, attention](
                 untracked(tokens.unsafe_ptr()),
                 untracked(logprobs.unsafe_ptr()),
                 untracked(queries.unsafe_ptr()),
                 Decoder(
-                    V.at(arrays, vocabulary, state, text),
-                    arrays.unsafe_offset(V.ARRAYS),
+                    V.at(places, state),
+                    places.unsafe_offset(V.PLACES),
                     Int(cache.dim_size(0)),
                     state,
                     heads,

@@ -70,18 +70,17 @@ struct Room(ImplicitlyCopyable, Movable):
 trait Vocabulary(Deinitable, ImplicitlyCopyable, Movable):
     """V tokens of K numbers each."""
 
-    comptime ARRAYS: Int
-    """How many arrays there are, see `at`."""
+    comptime PLACES: Int
+    """How many numbers say what there is, see `at`."""
 
     @staticmethod
-    def at(arrays: Addresses, V: Int, K: Int, text: Int) -> Self:
-        """The vocabulary whose arrays lie there, in the order of `graph/vocabulary.py`.
+    def at(places: Addresses, K: Int) -> Self:
+        """The vocabulary that `vocabulary_places` of `graph/vocabulary.py` tells of.
 
         Args:
-            arrays: Their addresses.
-            V: Tokens.
-            K: Numbers of each.
-            text: Tokens, in whole panels, that are text and nothing else.
+            places: How many tokens there are and how many of them, in whole panels, are text and nothing
+                else; then the addresses of the arrays.
+            K: Numbers of a token.
         """
         ...
 
@@ -148,13 +147,13 @@ def panel_logits[
 struct PlainVocabulary[mode: StaticString](Vocabulary):
     """One layer, in the words of a precision."""
 
-    comptime ARRAYS = 2
+    comptime PLACES = 4
 
     var layer: Layer
 
     @staticmethod
-    def at(arrays: Addresses, V: Int, K: Int, text: Int) -> Self:
-        return Self(layer_at(arrays, V, K))
+    def at(places: Addresses, K: Int) -> Self:
+        return Self(layer_at(places.unsafe_offset(2), Int(places[]), K))
 
     def tokens(self) -> Int:
         return self.layer.N
@@ -218,7 +217,7 @@ struct QuickVocabulary(Vocabulary):
         factors: (K,).
     """
 
-    comptime ARRAYS = 9
+    comptime PLACES = 11
 
     var few: Layer
     var text: Layer
@@ -228,7 +227,10 @@ struct QuickVocabulary(Vocabulary):
     var factors: Floats
 
     @staticmethod
-    def at(arrays: Addresses, V: Int, K: Int, text: Int) -> Self:
+    def at(places: Addresses, K: Int) -> Self:
+        var V = Int(places[])
+        var text = Int(places[unsafe_offset=1])
+        var arrays = places.unsafe_offset(2)
         return Self(
             layer_at(arrays, V, FEW),
             layer_at(arrays.unsafe_offset(2), text, K - FEW),
