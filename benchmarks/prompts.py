@@ -6,7 +6,9 @@
 The prompts come from Debian's packages (benchmarks/prompt_sets.py says which, and which prompts are
 left out). They are transcribed at temperature 0 without fallback, the language given and without
 the text before as a prompt: joined to recordings of about two minutes, or each --alone. What is said
-in talk.flac, in English, stands beside it in talk.txt. The exit status is 1 where a precision is
+in talk.flac, in English, stands beside it in talk.txt. With --shifts, each recording is heard as often,
+every time 30 ms later: a word that is almost as likely as another can send a model another way, and such
+accidents are then a part of the mean. The exit status is 1 where a precision is
 worse than float32 by more than --limit, over all languages or on a clip.
 """
 
@@ -42,6 +44,7 @@ EXACT = "float32"
 ALL = "all languages"
 #: About the words of a window of half a minute: see :func:`difference`.
 STRETCH = 60
+SHIFT = 3 * SAMPLE_RATE // 100  # samples: not a whole number of positions, which have 20 ms
 #: [errors, words] of each piece of a set.
 Counts = Sequence[Sequence[int]]
 
@@ -71,6 +74,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--precisions", nargs="+", default=["int8", "bfloat16"], help=f"beside {EXACT}, which always runs")
     add("--languages", nargs="+", default=list(LANGUAGES), choices=LANGUAGES)
     add("--prompts", type=int, default=150, help=f"of a language, at least {LEAST}; 0: all")
+    add("--shifts", type=int, default=1, help="how often each recording is heard")
     add("--alone", action="store_true", help="transcribe each prompt by itself")
     add("--clips", nargs="*", type=Path, default=[], help="English recordings; texts in .txt beside")
     add("--limit", type=float, default=0.2, help="points of WER that a precision may be worse")
@@ -83,6 +87,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.prompts and options.prompts < LEAST:
         parser.error(f"--prompts must be 0 (all) or at least {LEAST}")
+    if options.shifts < 1:
+        parser.error("--shifts must be at least 1")
     return options
 
 
@@ -98,9 +104,12 @@ def _measure(options: argparse.Namespace, scorer: Path) -> int:
             spoken = [each for each in given if whisper.dims.is_multilingual or each.language == "en"]
             if not spoken:
                 raise BenchmarkError(f"{model} hears English alone, and there is none: add it to --languages")
-            heard = transcribed(whisper, spoken)
-            asked = [[each.language, each.texts, text] for each, text in zip(spoken, heard)]
-            counts = by_set(spoken, with_json(scorer, "word_errors.py", asked, threads=1))
+            heard = [transcribed(whisper, spoken, shift * SHIFT) for shift in range(options.shifts)]
+            asked = [
+                [each.language, each.texts, text] for texts in heard for each, text in zip(spoken, texts)
+            ]
+            found = with_json(scorer, "word_errors.py", asked, threads=1)
+            counts = by_set(spoken, together(found, len(spoken)))
             runs.append({"model": model, "precision": precision, "counts": counts, "texts": heard})
             failed = _write(options, given, versions, runs)
     return 1 if failed else 0
@@ -127,13 +136,14 @@ def _write(
     runs: Sequence[Mapping[str, Any]],
 ) -> list[str]:
     """Writes the results so far, and returns the failures."""
-    rows = compared(runs)
+    rows = compared(runs, options.shifts)
     results = {
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "packages": versions,
         "alone": options.alone,
+        "shifts": options.shifts,
         "seconds": {
             name: sum(len(each.samples) for each in given if each.set == name) / SAMPLE_RATE
             for name in dict.fromkeys(each.set for each in given)
@@ -165,18 +175,25 @@ def _clips(paths: Sequence[Path]) -> list[Recording]:
     return found
 
 
-def transcribed(whisper: Whisper, given: Sequence[Recording]) -> list[str]:
-    """What the model hears in each; several at a time, which changes nothing."""
+def transcribed(whisper: Whisper, given: Sequence[Recording], shift: int = 0) -> list[str]:
+    """What the model hears in each after so many zeros; several at a time, which changes nothing."""
     texts = [""] * len(given)
     for language in dict.fromkeys(each.language for each in given):
         numbers = [number for number, each in enumerate(given) if each.language == language]
         settings = transcribe_options(language=language, temperature=0.0, condition_on_previous_text=False)
-        for place, event in whisper.events_of_many([given[number].samples for number in numbers], settings):
+        samples = [np.pad(given[number].samples, (shift, 0)) for number in numbers]
+        for place, event in whisper.events_of_many(samples, settings):
             if isinstance(event, Exception):
                 raise event
             if isinstance(event, Transcript):
                 texts[numbers[place]] = event.text
     return texts
+
+
+def together(counts: Sequence[Counts], recordings: int) -> list[list[list[int]]]:
+    """The pieces' counts of each recording, over all the times that it was heard."""
+    times = [counts[start : start + recordings] for start in range(0, len(counts), recordings)]
+    return [np.sum(heard, axis=0).tolist() for heard in zip(*times)]
 
 
 def by_set(given: Sequence[Recording], counts: Sequence[Counts]) -> dict[str, list[Sequence[int]]]:
@@ -192,7 +209,7 @@ def by_set(given: Sequence[Recording], counts: Sequence[Counts]) -> dict[str, li
     return sets
 
 
-def compared(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def compared(runs: Sequence[Mapping[str, Any]], shifts: int = 1) -> list[dict[str, Any]]:
     """Each run's error rates in percent, and how much they are above float32's of the same model."""
     exact = {run["model"]: run["counts"] for run in runs if run["precision"] == EXACT}
     return [
@@ -202,8 +219,8 @@ def compared(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "sets": {
                 name: {
                     "wer": 100 * sum(errors for errors, _ in pieces) / sum(words for _, words in pieces),
-                    "words": sum(words for _, words in pieces),
-                    **difference(exact[run["model"]][name], pieces),
+                    "words": sum(words for _, words in pieces) // shifts,
+                    **difference(exact[run["model"]][name], pieces, shifts),
                 }
                 for name, pieces in run["counts"].items()
             },
@@ -212,12 +229,13 @@ def compared(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def difference(exact: Counts, other: Counts) -> dict[str, float]:
+def difference(exact: Counts, other: Counts, shifts: int = 1) -> dict[str, float]:
     """How many points the other's error rate is higher, and that figure's standard error.
 
     Args:
         exact: [errors, words] of each piece.
         other: The same pieces' as another run has them.
+        shifts: How often each piece was heard.
 
     Returns:
         ``difference``, and ``error``: what it would vary by with other recordings of the kind. It is
@@ -226,7 +244,7 @@ def difference(exact: Counts, other: Counts) -> dict[str, float]:
     """
     stretches = [[0, 0]]
     for (before, words), (after, _) in zip(exact, other):
-        if stretches[-1][1] >= STRETCH:
+        if stretches[-1][1] >= STRETCH * shifts:
             stretches.append([0, 0])
         stretches[-1][0] += after - before
         stretches[-1][1] += words
@@ -251,6 +269,8 @@ def report(results: Mapping[str, Any]) -> str:
     """The tables, one a model."""
     seconds = ", ".join(f"{name} {length:.0f} s" for name, length in results["seconds"].items())
     how = "each prompt alone" if results["alone"] else "prompts joined to recordings of two minutes"
+    if results["shifts"] > 1:
+        how += f", each heard {results['shifts']} times, 30 ms apart"
     about = (
         f"{results['processor']}; {results['when'][:10]}; {how}: {seconds}. "
         "WER in percent; in brackets points above float32, and the standard error of that difference. "

@@ -28,7 +28,7 @@ comptime SWEEPS = 16
 
 @always_inline
 def unknown(x: Words) -> Words:
-    """The same words, about which the compiler knows nothing: it can't tell that products are the same."""
+    """The same words, about which the compiler knows nothing: not that products are the same, or zero."""
     return inlined_assembly["", Words, constraints="=v,0"](x)
 
 
@@ -42,7 +42,7 @@ struct Products[kind: StaticString](Work):
         var sums = Array[Words, CHAINS](fill=Words(0))
         # Zeros of every type: sums stay numbers.
         var a = Words(0)
-        var b = Words(0)
+        var b = unknown(Words(0))
         for _ in range(TURNS):
             comptime for i in range(CHAINS):
                 sums[i] = dot[Self.kind](sums[i], unknown(a), b)

@@ -122,6 +122,18 @@ def test_counts_are_pooled_over_languages_and_apart_from_clips() -> None:
     }
 
 
+def test_a_recording_that_is_heard_often_counts_with_all_that_was_heard() -> None:
+    first, second = [[[1, 60], [0, 5]], [[2, 60]]], [[[3, 60], [0, 5]], [[0, 60]]]
+    assert prompts.together(first, 2) == first
+    both = prompts.together([*first, *second], 2)
+    assert both == [[[4, 120], [0, 10]], [[2, 120]]]
+    # As many stretches as of one time: the times do not err by themselves.
+    exact, other = [[0, 60], [0, 60]], [[6, 60], [0, 60]]
+    twice = [[2 * value for value in piece] for piece in other]
+    once = prompts.difference(exact, other)
+    assert prompts.difference([[0, 120], [0, 120]], twice, shifts=2) == once
+
+
 def test_difference_and_its_error() -> None:
     exact = [[1, 60]] * 100
     assert prompts.difference(exact, exact) == {"difference": 0, "error": 0}
@@ -162,13 +174,14 @@ def test_the_table() -> None:
         "processor": "A processor",
         "when": "2026-11-26T00:00:00",
         "alone": False,
+        "shifts": 3,
         "seconds": {"en": 100.4, "fr": 200.0},
         "rows": rows,
         "limit": 0.2,
         "failed": prompts.failures(rows, 0.2),
     }
     text = prompts.report(results)
-    assert "recordings of two minutes: en 100 s, fr 200 s." in text
+    assert "recordings of two minutes, each heard 3 times, 30 ms apart: en 100 s, fr 200 s." in text
     assert "| precision | en, 500 words | fr, 500 words | all languages, 1000 words |" in text
     assert "| float32 | 0.20 | 1.80 | 1.00 |" in text
     assert "| int8 | 0.80 (+0.60 ± 0.00) | 1.80 (+0.00 ± 0.00) | 1.30 (+0.30 ± 0.30) |" in text
