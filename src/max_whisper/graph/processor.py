@@ -19,9 +19,14 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# LLVM's names. Each set is the one above and what LLVM adds to it.
+# LLVM's names. Each set is another and what LLVM adds to it.
 _V2 = _names("cmov cx8 fxsr mmx sse sse2 x87 crc32 cx16 popcnt sahf sse3 sse4.1 sse4.2 ssse3")
 _V3 = _V2 | _names("avx avx2 bmi bmi2 f16c fma lzcnt movbe xsave")
+_ALDERLAKE = _V3 | _names(
+    "adx aes avxvnni clflushopt clwb fsgsbase gfni hreset invpcid kl movdir64b movdiri pclmul pconfig pku "
+    "prfchw ptwrite rdpid rdrnd rdseed serialize sgx sha shstk vaes vpclmulqdq waitpkg widekl xsavec "
+    "xsaveopt xsaves"
+)
 _V4 = _V3 | _names("avx512bw avx512cd avx512dq avx512f avx512vl")
 _CASCADELAKE = _V4 | _names(
     "adx aes avx512vnni clflushopt clwb fsgsbase invpcid pclmul pku prfchw rdrnd rdseed xsavec xsaveopt "
@@ -34,11 +39,11 @@ _ZNVER4 = (_COOPERLAKE - _names("cmov")) | _names(
 )
 
 #: Instructions that LLVM emits for an intrinsic of their own and in no other case: caches, timers,
-#: random numbers, the state of threads. No kernel asks for one, and hypervisors hide several, so a
-#: processor need not have them.
+#: random numbers, keys, enclaves, the state of threads. No kernel asks for one, and hypervisors hide
+#: several, so a processor need not have them.
 ON_REQUEST = _names(
-    "clflushopt clwb clzero fsgsbase invpcid mwaitx pku rdpid rdpru rdrnd rdseed shstk wbnoinvd xsavec "
-    "xsaveopt xsaves"
+    "clflushopt clwb clzero fsgsbase hreset invpcid kl movdir64b movdiri mwaitx pconfig pku ptwrite rdpid "
+    "rdpru rdrnd rdseed serialize sgx shstk waitpkg wbnoinvd widekl xsavec xsaveopt xsaves"
 )
 
 #: Linux's names, those of ``/proc/cpuinfo``, where they are not LLVM's: the kernel's
@@ -49,6 +54,7 @@ _LINUX_NAMES = {
     "avx512vbmi2": "avx512_vbmi2",
     "avx512vnni": "avx512_vnni",
     "avx512vpopcntdq": "avx512_vpopcntdq",
+    "avxvnni": "avx_vnni",
     "bmi": "bmi1",
     "crc32": "sse4_2",
     "lzcnt": "abm",
@@ -82,12 +88,13 @@ class Family:
 
 
 #: From the plainest to the one with most instructions. What the kernels take of them
-#: (``kernels/tile.mojo``): 8 numbers in a register, everything widened; 16 numbers; with integer
-#: products (``vpdpbusd``); and with bfloat16 products (``vdpbf16ps``) for the last two. Code for
-#: ``cooperlake`` runs on Intel's Sapphire Rapids and later too; ``znver4`` has instructions of
-#: AMD's own and LLVM's schedule for its cores.
+#: (``kernels/tile.mojo``): 8 numbers in a register, everything widened; the same with integer
+#: products (``vpdpbusd``); 16 numbers, widened; with integer products; and with bfloat16 products
+#: (``vdpbf16ps``) for the last two. Code for ``cooperlake`` runs on Intel's Sapphire Rapids and
+#: later too; ``znver4`` has instructions of AMD's own and LLVM's schedule for its cores.
 FAMILIES = (
     Family("x86-64-v3", _V3),
+    Family("alderlake", _ALDERLAKE),
     Family("x86-64-v4", _V4),
     Family("cascadelake", _CASCADELAKE),
     Family("cooperlake", _COOPERLAKE),

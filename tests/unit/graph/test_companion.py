@@ -85,7 +85,11 @@ def test_the_best_family_that_the_processor_runs_is_taken(package, compiled, mon
     ("has", "families"),
     [
         pytest.param(NEEDS["x86-64-v3"], [*NEEDS][1:], id="AVX2 alone"),
-        pytest.param(NEEDS["x86-64-v4"], ["cascadelake", "cooperlake", "znver4"], id="AVX-512 without VNNI"),
+        pytest.param(
+            NEEDS["x86-64-v4"],
+            ["alderlake", "cascadelake", "cooperlake", "znver4"],
+            id="AVX-512 without VNNI",
+        ),
         pytest.param(NEEDS["cascadelake"], ["cooperlake", "znver4"], id="VNNI without bfloat16"),
         pytest.param({"fp", "asimd", "aes", "crc32", "atomics"}, [*NEEDS], id="ARM"),
     ],

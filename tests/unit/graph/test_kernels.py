@@ -22,7 +22,7 @@ from max_whisper.graph.constraints import ConstraintArrays
 from max_whisper.graph.layers import packed_positions
 from max_whisper.graph.packing import pack_silero
 from max_whisper.graph.precision import FLOAT16_WEIGHTS, PRECISIONS, quantise, to_bfloat16
-from max_whisper.graph.processor import features
+from max_whisper.graph.processor import features, runnable_families
 from max_whisper.graph.team import team_of
 from max_whisper.graph.vocabulary import pack_vocabulary, vocabulary_places
 from max_whisper.transcribe.alignment import token_begins
@@ -39,7 +39,8 @@ SIZES = [(1, 64, 96), (2, 100, 33), (5, 68, 65), (7, 240, 31), (13, 512, 97), (3
 
 
 def runnable_targets():
-    return ["host", *(["x86-64-v3"] if {"avx2", "fma"} <= features() else [])]
+    families = [family.name for family in runnable_families()]
+    return ["host", *(name for name in ("x86-64-v3", "alderlake") if name in families)]
 
 
 @pytest.fixture(scope="module", params=runnable_targets())
@@ -56,7 +57,7 @@ def kernels(target, compiled_kernels):
 @pytest.fixture
 def bytes_meet_int8(target):
     """Whether int8 weights are multiplied by bytes, as this processor can, or by 12-bit integers."""
-    return target == "host" and "avx512_vnni" in features()
+    return target == "alderlake" or (target == "host" and bool(features() & {"avx512_vnni", "avx_vnni"}))
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ def flags(text):
 SSE = flags("fpu cx8 cmov mmx fxsr sse sse2 pni ssse3 cx16 sse4_1 sse4_2 popcnt xsave lahf_lm")
 HASWELL = SSE | flags("fma movbe aes avx f16c rdrand abm bmi1 avx2 bmi2 pclmulqdq")
 ZEN3 = HASWELL | flags("sse4a 3dnowprefetch adx sha_ni clzero vaes vpclmulqdq rdpid rdseed")
+RAPTOR_LAKE = HASWELL | flags("avx_vnni 3dnowprefetch adx gfni rdpid rdseed serialize sha_ni vaes vpclmulqdq")
 SKYLAKE_X = HASWELL | flags("3dnowprefetch adx avx512f avx512dq avx512cd avx512bw avx512vl")
 CASCADE_LAKE = SKYLAKE_X | {"avx512_vnni"}
 SAPPHIRE_RAPIDS = CASCADE_LAKE | flags(
@@ -41,12 +42,19 @@ GRAVITON = flags("fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdh
         pytest.param(SSE, [], id="SSE"),
         pytest.param(HASWELL, ["x86-64-v3"], id="Haswell"),
         pytest.param(ZEN3, ["x86-64-v3"], id="Zen 3"),
+        pytest.param(RAPTOR_LAKE, ["alderlake", "x86-64-v3"], id="Raptor Lake"),
         pytest.param(SKYLAKE_X, ["x86-64-v4", "x86-64-v3"], id="Skylake-X"),
         pytest.param(CASCADE_LAKE, ["cascadelake", "x86-64-v4", "x86-64-v3"], id="Cascade Lake"),
         pytest.param(
-            SAPPHIRE_RAPIDS, ["cooperlake", "cascadelake", "x86-64-v4", "x86-64-v3"], id="Sapphire Rapids"
+            SAPPHIRE_RAPIDS,
+            ["cooperlake", "cascadelake", "x86-64-v4", "alderlake", "x86-64-v3"],
+            id="Sapphire Rapids",
         ),
-        pytest.param(ZEN5, ["znver4", "cooperlake", "cascadelake", "x86-64-v4", "x86-64-v3"], id="Zen 5"),
+        pytest.param(
+            ZEN5,
+            ["znver4", "cooperlake", "cascadelake", "x86-64-v4", "alderlake", "x86-64-v3"],
+            id="Zen 5",
+        ),
         pytest.param(GRAVITON, [], id="ARM"),
         pytest.param(set(), [], id="nothing known"),
     ],

@@ -31,7 +31,8 @@ comptime WIDEST = 2 if WIDTH >= 8 else 4  # vectors of columns in the largest ti
 # Rows in the largest tile: accumulators, one row of the panel and a broadcast fill the registers.
 comptime ROWS = 12 if CompilationTarget.has_avx512f() else 6
 comptime SUMS = 8  # vectors that one or two rows sum at once
-comptime VNNI = CompilationTarget.has_vnni() and WIDTH == 16
+comptime VNNI = CompilationTarget.has_vnni() and WIDTH >= 8
+comptime VNNI_BITS = "512" if WIDTH == 16 else "256"  # as LLVM's names of its instructions end
 comptime DOT_BFLOAT16 = has_feature["avx512bf16"]() and WIDTH == 16
 
 
@@ -94,7 +95,7 @@ def dot[kind: StaticString](sum: Words, a: Words, b: Words) -> Words:
             )
         )
     comptime if kind == "int8":
-        return llvm_intrinsic["llvm.x86.avx512.vpdpbusd.512", Words](
+        return llvm_intrinsic["llvm.x86.avx512.vpdpbusd." + VNNI_BITS, Words](
             sum, bitcast[DType.uint8, 4 * WIDTH](a), bitcast[DType.int8, 4 * WIDTH](b)
         )
     return dot_int16(sum, a, b)
@@ -103,7 +104,7 @@ def dot[kind: StaticString](sum: Words, a: Words, b: Words) -> Words:
 @always_inline
 def dot_int16(sum: Words, a: Words, b: Words) -> Words:
     comptime if VNNI:
-        return llvm_intrinsic["llvm.x86.avx512.vpdpwssd.512", Words](
+        return llvm_intrinsic["llvm.x86.avx512.vpdpwssd." + VNNI_BITS, Words](
             sum, bitcast[DType.int16, 2 * WIDTH](a), bitcast[DType.int16, 2 * WIDTH](b)
         )
     comptime if has_feature["avx2"]() and WIDTH == 8:
