@@ -11,7 +11,7 @@ from .heads import Head, has_scales, multiplied_here
 from .pack import MOST, larger, pack_row
 from .softmax import LOG2_E, Lanes, NONE, exact, highest_score, power, weigh
 from .team import Team, Work
-from .tile import F32, Floats, Ints, PANEL, ROWS, WIDTH, Vec, ceildiv, floats, step, sweep, words
+from .tile import F32, Floats, Ints, LOWEST_BYTE, PANEL, ROWS, WIDTH, Vec, ceildiv, floats, step, sweep, words
 
 comptime QUERIES = 4 * ROWS  # queries that go through a head's chunks together, at most
 # Positions of a chunk. An int32 holds the sum of as many products of two numbers up to MOST, and no more.
@@ -206,7 +206,7 @@ def add_chunk[mode: StaticString](scratch: Scratch, query: Int, row: Int, D: Int
 @always_inline
 def most_weight[mode: StaticString]() -> F32:
     """The largest integer that a weight is multiplied as."""
-    return 255 if multiplied_here[mode]() == "int8" else F32(MOST)
+    return F32(MOST) if multiplied_here[mode]() != "int8" else 255 + LOWEST_BYTE.cast[DType.float32]()
 
 
 @always_inline

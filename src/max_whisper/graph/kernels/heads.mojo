@@ -2,7 +2,7 @@
 
 Scores are a product with the keys (K = head size, columns = positions), the result a product with
 the values (K = positions, columns = head size). Integers have a scale for each position, of its
-key and of its value; queries of bytes are unsigned, which the keys' sums make up for.
+key and of its value; queries of bytes have their zero anywhere, which the keys' sums make up for.
 """
 
 from std.collections import Array

@@ -2,7 +2,7 @@
 
 from std.memory import bitcast
 
-from .tile import F32, Floats, Ints, Vec, WIDTH, Words, ceildiv, floats, step
+from .tile import F32, Floats, Ints, LOWEST_BYTE, Vec, WIDTH, Words, ceildiv, floats, step
 
 # The largest int16: with int8 weights, 5120 products of it fit into an int32 (Whisper has no more).
 comptime MOST = 2047
@@ -132,7 +132,7 @@ def pair(low: Int32, high: Int32) -> Int32:
 
 @always_inline
 def quantise_bytes(packed: Pointer[UInt8, MutUntrackedOrigin], x: Floats, K: Int, whole_words: Int) -> Scale:
-    """K values as unsigned bytes, and zeros up to `whole_words`; returns what they stand for.
+    """K values as bytes from LOWEST_BYTE on, and zeros up to `whole_words`; returns what they stand for.
 
     The bytes are spread from the lowest value to the highest: what is mostly positive, such as
     what GELU gives, or has an outlier on one side, gets twice the resolution that bytes around a
@@ -156,12 +156,13 @@ def quantise_bytes(packed: Pointer[UInt8, MutUntrackedOrigin], x: Floats, K: Int
     var inverse = 1 / step if step > 0 else F32(0)
     var zero = (F32(0.5) - bottom * inverse).cast[DType.int32]()
     for k in range(0, whole, LANES):
-        packed.unsafe_store(k, nearest[LANES](x.unsafe_load[width=LANES](k), inverse, zero).cast[DType.uint8]())
+        var q = nearest[LANES](x.unsafe_load[width=LANES](k), inverse, zero) + SIMD[DType.int32, LANES](LOWEST_BYTE)
+        packed.unsafe_store(k, q.cast[DType.uint8]())
     for k in range(whole, K):
-        packed[unsafe_offset=k] = nearest[1](x[unsafe_offset=k], inverse, zero).cast[DType.uint8]()
+        packed[unsafe_offset=k] = (nearest[1](x[unsafe_offset=k], inverse, zero) + LOWEST_BYTE).cast[DType.uint8]()
     for k in range(K, whole_words):
-        packed[unsafe_offset=k] = zero.cast[DType.uint8]()
-    return Scale(step, zero)
+        packed[unsafe_offset=k] = (zero + LOWEST_BYTE).cast[DType.uint8]()
+    return Scale(step, zero + LOWEST_BYTE)
 
 
 @always_inline

@@ -33,6 +33,9 @@ comptime ROWS = 12 if CompilationTarget.has_avx512f() else 6
 comptime SUMS = 8  # vectors that one or two rows sum at once
 comptime VNNI = CompilationTarget.has_vnni() and WIDTH >= 8
 comptime VNNI_BITS = "512" if WIDTH == 16 else "256"  # as LLVM's names of its instructions end
+comptime NEON_DOT = has_feature["dotprod"]() and WIDTH == 4
+comptime BYTES = VNNI or NEON_DOT  # whether an instruction multiplies bytes
+comptime LOWEST_BYTE = Int32(-128 if NEON_DOT else 0)  # of activations, as that instruction wants them
 comptime DOT_BFLOAT16 = has_feature["avx512bf16"]() and WIDTH == 16
 
 
@@ -62,7 +65,7 @@ def ceildiv(a: Int, b: Int) -> Int:
 def multiplied[mode: StaticString]() -> StaticString:
     """In what the words of a linear layer are multiplied: widened where the processor wants it."""
     comptime if quantised[mode]():
-        return "int8" if VNNI else "int16"
+        return "int8" if BYTES else "int16"
     comptime if mode == "bfloat16":
         return "bfloat16" if DOT_BFLOAT16 else "float32"
     return "float32"
@@ -78,7 +81,7 @@ def parts[mode: StaticString, kind: StaticString]() -> Int:
 def dot[kind: StaticString](sum: Words, a: Words, b: Words) -> Words:
     """Adds the products of each lane's neighbours to `sum` (int32 for integers, else float32 bits).
 
-    In int8, `a` is unsigned and `b` signed, as the instruction wants them.
+    In int8, bytes of `a` begin with LOWEST_BYTE, those of `b` are signed.
     """
     comptime if kind == "float32":
         return bitcast[DType.int32, WIDTH](
@@ -95,10 +98,20 @@ def dot[kind: StaticString](sum: Words, a: Words, b: Words) -> Words:
             )
         )
     comptime if kind == "int8":
-        return llvm_intrinsic["llvm.x86.avx512.vpdpbusd." + VNNI_BITS, Words](
-            sum, bitcast[DType.uint8, 4 * WIDTH](a), bitcast[DType.int8, 4 * WIDTH](b)
-        )
+        return dot_int8(sum, a, b)
     return dot_int16(sum, a, b)
+
+
+@always_inline
+def dot_int8(sum: Words, a: Words, b: Words) -> Words:
+    var signed = bitcast[DType.int8, 4 * WIDTH](b)
+    comptime if NEON_DOT:
+        return llvm_intrinsic["llvm.aarch64.neon.sdot.v4i32.v16i8", Words](
+            sum, bitcast[DType.int8, 4 * WIDTH](a), signed
+        )
+    return llvm_intrinsic["llvm.x86.avx512.vpdpbusd." + VNNI_BITS, Words](
+        sum, bitcast[DType.uint8, 4 * WIDTH](a), signed
+    )
 
 
 @always_inline
