@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from max_whisper.audio import N_SAMPLES, AudioSource, as_samples, read_log_mel
 from max_whisper.errors import OptionError
-from max_whisper.spectrogram import Mel
+from max_whisper.spectrogram import LogMel, Mel
 from max_whisper.transcribe.language import WINDOW_FRAMES
 from max_whisper.transcribe.options import TranscribeOptions
 from max_whisper.transcribe.speech import SpeechMap
@@ -70,5 +70,4 @@ def prepare(
     speech = SpeechMap(spans, len(samples), options.vad.padding)
     if not spans:
         return Prepared(None, speech)
-    mel = read_log_mel(speech.collect(samples), n_mels, padding=N_SAMPLES)
-    return Prepared(mel, speech, probabilities)
+    return Prepared(LogMel(speech.collect(samples), n_mels, N_SAMPLES), speech, probabilities)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from max_whisper.audio import HOP_LENGTH, SAMPLE_RATE
+from max_whisper.audio import HOP_LENGTH, PIECE, SAMPLE_RATE
 from max_whisper.transcribe.segments import Progress, Segment, Word
 
 #: A segment that has no more than the padding and these samples, 0.2 s, of a chunk does not speak
@@ -51,9 +51,11 @@ class SpeechMap:
         """Mel frames (10 ms) in the recording."""
         return self.length // HOP_LENGTH
 
-    def collect(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The chunks of a recording's samples, one after the other."""
-        return np.concatenate([samples[start:end] for start, end in self.chunks] or [samples[:0]])
+    def collect(self, samples: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        """The chunks of a recording's samples, one after the other and each in pieces of it."""
+        for start, end in self.chunks:
+            for begin in range(start, end, PIECE):
+                yield samples[begin : min(end, begin + PIECE)]
 
     def collected(self, seconds: float) -> float:
         """How many seconds of collected speech there are before a moment of the recording."""

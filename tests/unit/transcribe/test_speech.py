@@ -47,7 +47,7 @@ def said(start, end, words=None, seek=0):
 def test_times_are_found_back_exactly_and_in_order(seed):
     speech = random_map(seed)
     recording = np.arange(speech.length, dtype=np.float32)  # each sample says where it is
-    collected = speech.collect(recording)
+    collected = np.concatenate(list(speech.collect(recording)))
     assert len(collected) == sum(end - start for start, end in speech.chunks)
     rng = np.random.default_rng([seed, 1])
     samples = np.sort(rng.integers(0, len(collected), 300))
@@ -144,7 +144,7 @@ def test_clips_of_the_recording_become_clips_of_its_speech():
 
 
 def test_no_speech_is_collected_as_nothing():
-    assert SpeechMap([], 5 * SECOND).collect(np.ones(5 * SECOND, np.float32)).size == 0
+    assert not list(SpeechMap([], 5 * SECOND).collect(np.ones(5 * SECOND, np.float32)))
 
 
 def run(mel, runtime, speech=None, **options):
@@ -217,6 +217,9 @@ def model(monkeypatch):
         return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
     monkeypatch.setattr(prepared, "read_log_mel", whole_numbers)
+    monkeypatch.setattr(
+        prepared, "LogMel", lambda pieces, *rest: whole_numbers(np.concatenate(list(pieces)), *rest)
+    )
     monkeypatch.setattr(prepared, "speech_timestamps", ones)
     return TinyWhisper()
 
