@@ -59,8 +59,7 @@ def main() -> None:
     spec = ModuleSpec.from_json(sys.argv[1])
     session = InferenceSession(devices=[open_device(spec.device)])
     graphs, _ = build(spec)
-    compiled = session.compile(graphs.module, custom_extensions=graphs.kernels.library_paths())
-    compiled.export_mef(sys.argv[2])
+    session.compile(graphs.module, custom_extensions=graphs.packages).export_mef(sys.argv[2])
     # The compiler's threads are not always joined when the interpreter ends, which then aborts;
     # the artifact is complete by now.
     sys.stdout.flush()

@@ -18,17 +18,19 @@ class GraphModule:
 
     Attributes:
         module: What is handed to the compiler.
-        kernels: The library that they are made of.
+        packages: And the kernels, as they were built for the graphs.
     """
 
     def __init__(self, device: DeviceRef) -> None:
         self.device = device
         self.module = Module()
-        self.kernels = KernelLibrary()
-        self.kernels.load_paths(
-            [KERNELS]
-        )  # which builds a package of the sources, as the constructor does not
+        self.packages: list[Path] = []
+        self._kernels = KernelLibrary()
+        # This builds a package of the sources, as the constructor does not.
+        self._kernels.load_paths([KERNELS])
 
     def graph(self, name: str, types: Iterable[TensorType | BufferType]) -> Graph:
         """A further graph, to be filled; a compiled module's models go by these names."""
-        return Graph(name, input_types=types, module=self.module, kernel_library=self.kernels)
+        graph = Graph(name, input_types=types, module=self.module, kernel_library=self._kernels)
+        self.packages = graph.kernel_libraries_paths
+        return graph
