@@ -81,7 +81,11 @@ def audio_pieces(file: AudioSource, sr: int = SAMPLE_RATE) -> Iterator[NDArray[n
 
 def _load(file: AudioSource, sr: int, mix: bool) -> NDArray[np.float32]:
     """The channels of a recording, or one that they are mixed to: (channels, n) float32."""
-    return scaled(np.concatenate(list(_decoded(file, sr, mix)), axis=1))
+    gathered, channels = bytearray(), 1  # grows where it is, where pieces would be joined to a copy
+    for piece in _decoded(file, sr, mix):
+        channels = len(piece)
+        gathered += piece.T.tobytes()
+    return scaled(np.frombuffer(gathered, np.int16).reshape(-1, channels).T)
 
 
 def _decoded(file: AudioSource, sr: int, mix: bool) -> Iterator[NDArray[np.int16]]:
@@ -154,7 +158,7 @@ def stream_audio(
 
 def scaled(samples: NDArray[np.int16]) -> NDArray[np.float32]:
     """16-bit samples as float32 in [-1, 1)."""
-    floats: NDArray[np.float32] = np.multiply(samples, 1 / 32768, dtype=np.float32)
+    floats: NDArray[np.float32] = np.multiply(samples, 1 / 32768, dtype=np.float32, order="C")
     return floats
 
 
