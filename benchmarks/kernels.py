@@ -164,12 +164,16 @@ def head_graph(state: int, precision: Precision) -> Graph:
     def ints(*shape: int | str) -> TensorType:
         return TensorType(DType.int32, shape, CPU_REF)
 
-    numbers = TensorType(DType.float32, (1, 2), CPU_REF)
     types = [
         weights_type(CPU_REF),
         TensorType(DType.float32, (1, state), CPU_REF),
-        *(ints(1, LIMITS), ints(1, "forbidden"), ints(1, "repeated"), numbers),
-        *(ints("k"), ints("kept"), TensorType(DType.int8, ("vocabulary",), CPU_REF)),
+        ints(1, LIMITS),
+        ints(1, "forbidden"),
+        ints(1, "repeated"),
+        TensorType(DType.float32, (1, 2), CPU_REF),
+        ints("k"),
+        ints("kept"),
+        TensorType(DType.int8, ("vocabulary",), CPU_REF),
         team_type(CPU_REF),
     ]
     with Graph("head", input_types=types, custom_extensions=[KERNELS]) as graph:

@@ -57,6 +57,8 @@ def main() -> None:
     parser.add_argument("--chunk_length", type=float, default=30.0)
     parser.add_argument("--shifts", type=int, default=1)
     chosen = parser.parse_args()
+    if chosen.shifts < 1:
+        parser.error("--shifts must be at least 1")
     batch = {"batch_size": chosen.batch_size, "chunk_length": chosen.chunk_length}
     worse = False
     for name in chosen.models.split(","):
