@@ -40,14 +40,19 @@ from max_whisper.graph.decoder import LIMITS, weights_type
 from max_whisper.graph.encoder import team_type
 from max_whisper.graph.layers import Layers
 from max_whisper.graph.module import KERNELS
-from max_whisper.graph.precision import FLOAT16_WEIGHTS, PANEL, PRECISIONS, Precision
+from max_whisper.graph.precision import BOUNDED_WEIGHTS, FLOAT16_WEIGHTS, PANEL, PRECISIONS, Precision
+from max_whisper.graph.processor import adds_in_int16
 from max_whisper.graph.team import team_of
 from max_whisper.graph.vocabulary import pack_vocabulary, vocabulary_places
 
 #: State and heads of each size; the head size is 64 throughout.
 SIZES = {"tiny": (384, 6), "base": (512, 8), "small": (768, 12), "medium": (1024, 16), "large-v3": (1280, 20)}
 #: Published weights are float16, and that is how the float32 tier keeps them.
-TIERS = {**PRECISIONS, "float32": FLOAT16_WEIGHTS}
+TIERS = {
+    **PRECISIONS,
+    "float32": FLOAT16_WEIGHTS,
+    **({"int8": BOUNDED_WEIGHTS} if adds_in_int16() else {}),
+}
 #: What is asked of linear layers and of reading, as shares of the peak.
 WANTED = {"float32": 0.70, "bfloat16": 0.65, "int8": 0.70, "memory": 0.70}
 POSITIONS = 1500
@@ -145,7 +150,9 @@ def graph_of(shape: Shape, precision: Precision) -> Graph:
         types.append(TensorType(DType.int32, ("panels", "words", PANEL), CPU_REF))
         types.append(TensorType(DType.float32, ("lines", "columns"), CPU_REF))
     types += [rows_width, team_type(CPU_REF)]
-    parameters: dict[str, Any] = {"mode": precision.linear}
+    parameters: dict[str, Any] = {
+        "mode": precision.attention if shape.op == "encoder_attention" else precision.linear
+    }
     with Graph("kernel", input_types=types, custom_extensions=[KERNELS]) as graph:
         *given, like, team = (value.tensor for value in graph.inputs)
         if shape.op == "linear_residual":

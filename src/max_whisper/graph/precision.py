@@ -53,7 +53,12 @@ class Precision:
     @property
     def epilogue_rows(self) -> int:
         """Rows beside a weight: its bias; in int8 also its columns' scales and sums."""
-        return 3 if self.linear == "int8" else 1
+        return 3 if self.quantised else 1
+
+    @property
+    def quantised(self) -> bool:
+        """Whether weights are integers."""
+        return self.linear in {"int8", "bounded"}
 
     def words(self, depth: int) -> int:
         """Words that hold a column of that many weights."""
@@ -76,8 +81,8 @@ class Precision:
         padded[:out, :depth] = weight
         epilogue = np.zeros((self.epilogue_rows, len(padded)), np.float32)
         epilogue[0, :out] = bias
-        if self.linear == "int8":
-            quantised, epilogue[1] = quantise(padded)
+        if self.quantised:
+            quantised, epilogue[1] = (quantise if self.linear == "int8" else quantise_bounded)(padded)
             epilogue[2] = quantised.sum(axis=1, dtype=np.int32).view(np.float32)
             words = quantised.view(np.int32)
         elif self.linear == "bfloat16":
@@ -93,7 +98,7 @@ class Precision:
 
 HEADER = 16  # words of a head in the cache that say how many positions it has
 
-STEPS = {"float32": 1, "float16": 2, "bfloat16": 2, "int8": 4}
+STEPS = {"float32": 1, "float16": 2, "bfloat16": 2, "int8": 4, "bounded": 4}
 
 #: The tiers by name.
 PRECISIONS = {
@@ -108,10 +113,15 @@ PRECISIONS = {
 #: float32 for weights that float16 holds exactly, as OpenAI's are: half the memory to read.
 FLOAT16_WEIGHTS = Precision("float32-float16", "float32", "float16", "float32")
 
+#: int8 for processors that multiply bytes but add the products up in int16: AVX2 without VNNI.
+BOUNDED_WEIGHTS = Precision("int8-bounded", "int8", "bounded", "int8", silence=500)
+
 
 def find_precision(name: str) -> Precision:
     """The precision of that name of its own."""
-    return next(each for each in (*PRECISIONS.values(), FLOAT16_WEIGHTS) if each.name == name)
+    return next(
+        each for each in (*PRECISIONS.values(), FLOAT16_WEIGHTS, BOUNDED_WEIGHTS) if each.name == name
+    )
 
 
 def choose_precision(name: str) -> Precision:
@@ -132,6 +142,32 @@ def quantise(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
     scale = np.abs(weight).max(axis=1) / np.float32(127)
     inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
     return np.rint(weight * inverse[:, None]).astype(np.int8), scale
+
+
+BOUND = 128  # 255 times as much is all that an int16 holds
+
+
+def quantise_bounded(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
+    """int8 as of :func:`quantise`, of which those that are added up in int16 come to BOUND at most.
+
+    They are four, in any choice of them: of the 8 weights of two words the first two of each word,
+    or the last two. The scale is as much larger as the fullest four of a row want it.
+    """
+    fours = _fours(weight)
+    fullest = np.maximum(np.maximum(fours, 0).sum(axis=(3, 4)), np.maximum(-fours, 0).sum(axis=(3, 4)))
+    # Rounding adds a half to each of four at most.
+    scale = np.maximum(np.abs(weight).max(axis=1) / 127, fullest.max(axis=(1, 2)) / (BOUND - 2))
+    scale = scale.astype(np.float32)
+    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
+    return np.rint(weight * inverse[:, None]).astype(np.int8), scale
+
+
+def _fours(weight: NDArray[Any]) -> NDArray[Any]:
+    """Rows as (rows, pairs of words, half of a word, word, weight of the half)."""
+    padding = -weight.shape[1] % 8
+    halves = np.pad(weight, ((0, 0), (0, padding))).reshape(len(weight), -1, 2, 2, 2)
+    fours: NDArray[Any] = halves.transpose(0, 1, 3, 2, 4)
+    return fours
 
 
 def to_bfloat16(values: Floats) -> NDArray[np.uint16]:

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.checkpoints.checkpoint import ModelDimensions
-from max_whisper.graph.precision import PANEL, Precision, quantise
+from max_whisper.graph.precision import PANEL, PRECISIONS, Precision, quantise
 
 NAME = "decoder.token_embedding"
 FEW = 16  # channels that stand out, as in the kernel
 LINE = 64  # bytes
+INT8 = PRECISIONS["int8"]  # of tokens, whichever int8 the layers have
 
 # The best step of sixteen levels for normally distributed weights, in standard deviations (J. Max, 1960).
 STEP = 0.335
@@ -24,7 +25,7 @@ Array = NDArray[np.int32] | NDArray[np.float32]
 
 def vocabulary_arrays(precision: Precision) -> list[str]:
     """The names of the arrays."""
-    if precision.linear != "int8":
+    if not precision.quantised:
         return [f"{NAME}.weight", f"{NAME}.epilogue"]
     parts = ("few", "text", "others")
     layers = [f"{NAME}.{part}.{array}" for part in parts for array in ("weight", "epilogue")]
@@ -63,10 +64,10 @@ def pack_vocabulary(
         precision: How tokens are kept.
         rows: How many are packed at a time, in whole panels.
     """
-    if precision.linear == "int8":
+    if precision.quantised:
         channels, factors = _channels(embedding, norm)
         parts = [
-            _pack_quick(embedding[i : i + rows], channels, factors, text - i, precision)
+            _pack_quick(embedding[i : i + rows], channels, factors, text - i)
             for i in range(0, len(embedding), rows)
         ]
         fixed: list[Array] = [channels, factors]
@@ -95,18 +96,16 @@ def _channels(embedding: NDArray[Any], norm: tuple[NDArray[Any], NDArray[Any]]) 
     return channels, factors[channels]
 
 
-def _pack_quick(
-    embedding: NDArray[Any], channels: Array, factors: Floats, text: int, precision: Precision
-) -> list[Array]:
+def _pack_quick(embedding: NDArray[Any], channels: Array, factors: Floats, text: int) -> list[Array]:
     """Some tokens, of which ``text`` are text, or none if it is negative, or all if it is beyond them."""
     weight = np.asarray(embedding, np.float32)[:, channels] / factors
     text = min(max(text, 0), len(weight))
     few, rest = weight[:, :FEW], weight[:, FEW:]
     none = np.zeros(len(weight), np.float32)
     return [
-        *precision.pack(few, none),
+        *INT8.pack(few, none),
         *pack_int4(rest[:text]),
-        *precision.pack(rest[text:], none[text:]),
+        *INT8.pack(rest[text:], none[text:]),
         _table(few, rest),
     ]
 

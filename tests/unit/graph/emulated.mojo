@@ -29,26 +29,26 @@ comptime X = 0
 comptime RESIDUAL = 1
 comptime TEAM = 2
 comptime LAYER = 3
-comptime QKV = 11
-comptime STATE = 12
-comptime CACHE = 13
-comptime KV = 16
-comptime QUERIES = 17
-comptime PAIRS = 18
-comptime PLACE = 19
-comptime WANTED = 20
-comptime SAMPLES = 22
-comptime SILERO = 23
-comptime WINDOWS = 24
-comptime VOCABULARY = 25
-comptime HIDDEN = 29
-comptime LIMITS = 30
-comptime FORBIDDEN = 31
-comptime REPEATED = 32
-comptime NUMBERS = 33
-comptime K = 34
-comptime KEPT = 35
-comptime SAID = 36
+comptime QKV = 13
+comptime STATE = 14
+comptime CACHE = 15
+comptime KV = 18
+comptime QUERIES = 19
+comptime PAIRS = 20
+comptime PLACE = 21
+comptime WANTED = 22
+comptime SAMPLES = 24
+comptime SILERO = 25
+comptime WINDOWS = 26
+comptime VOCABULARY = 27
+comptime HIDDEN = 32
+comptime LIMITS = 33
+comptime FORBIDDEN = 34
+comptime REPEATED = 35
+comptime NUMBERS = 36
+comptime K = 37
+comptime KEPT = 38
+comptime SAID = 39
 
 
 struct Run:
@@ -184,6 +184,7 @@ def main() raises:
     add_layer["float16"](run, LAYER + 2, team)
     add_layer["bfloat16"](run, LAYER + 4, team)
     add_layer["int8"](run, LAYER + 6, team)
+    add_layer["bounded"](run, LAYER + 8, team)
     add_attention["float32"](run, team)
     add_attention["bfloat16"](run, team)
     add_attention["int8"](run, team)
@@ -196,6 +197,7 @@ def main() raises:
     add_choice[PlainVocabulary["float16"]](run, VOCABULARY + 1, team)
     add_choice[PlainVocabulary["bfloat16"]](run, VOCABULARY + 2, team)
     add_choice[QuickVocabulary](run, VOCABULARY + 3, team)
+    add_choice[QuickVocabulary](run, VOCABULARY + 4, team)
     run.told[0] = Int64(len(run.told) // 3)
     var told = Addresses(unsafe_from_address=Int(run.told.unsafe_ptr()))
     var result = List[UInt8]()

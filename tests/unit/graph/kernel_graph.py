@@ -14,7 +14,7 @@ from max_whisper.graph.encoder import team_type
 from max_whisper.graph.module import KERNELS
 from max_whisper.graph.precision import PANEL
 
-MODES = ("float32", "float16", "bfloat16", "int8")
+MODES = ("float32", "float16", "bfloat16", "int8", "bounded")
 ATTENTIONS = ("float32", "bfloat16", "int8")
 HEADS = 2
 LAYERS = 2  # of cross-attention

@@ -21,7 +21,14 @@ from max_whisper.graph.artifacts import COMMON, load_modules
 from max_whisper.graph.constraints import ConstraintArrays
 from max_whisper.graph.layers import packed_positions
 from max_whisper.graph.packing import pack_silero
-from max_whisper.graph.precision import FLOAT16_WEIGHTS, PRECISIONS, quantise, to_bfloat16
+from max_whisper.graph.precision import (
+    BOUNDED_WEIGHTS,
+    FLOAT16_WEIGHTS,
+    PRECISIONS,
+    quantise,
+    quantise_bounded,
+    to_bfloat16,
+)
 from max_whisper.graph.processor import features, runnable_families
 from max_whisper.graph.team import team_of
 from max_whisper.graph.vocabulary import pack_vocabulary, vocabulary_arrays
@@ -32,9 +39,10 @@ from unit.graph.emulated import emulated
 HEADS, HEAD_SIZE = 2, 64
 ATTENTIONS = ("float32", "bfloat16", "int8")
 PAIRS = [(0, 0), (1, 1), (1, 0)]  # layers and heads whose attention is followed
-MODES = ("float32", "float16", "bfloat16", "int8")
+MODES = ("float32", "float16", "bfloat16", "int8", "bounded")
 VOCABULARY, TEXT, STATE = 4200, 2976, 112
-PACKINGS = {**PRECISIONS, "float16": FLOAT16_WEIGHTS}
+PACKINGS = {**PRECISIONS, "float16": FLOAT16_WEIGHTS, "bounded": BOUNDED_WEIGHTS}
+INTEGERS = {"int8": quantise, "bounded": quantise_bounded}
 # (rows, inner dimension, columns): a step, few rows, many rows in either division, odd ends.
 SIZES = [(1, 64, 96), (2, 100, 33), (5, 68, 65), (7, 240, 31), (13, 512, 97), (37, 1028, 64), (250, 72, 70)]
 TEAM = 2  # among the inputs
@@ -206,8 +214,8 @@ class Case:
         x, weight = self.x.astype(np.float64), self.weight.astype(np.float64)
         if mode == "bfloat16":
             x, weight = widened(self.x), widened(self.weight)
-        if mode == "int8":
-            integers, scale = quantise(self.weight)
+        if mode in INTEGERS:
+            integers, scale = INTEGERS[mode](self.weight)
             weight = integers * scale[:, None].astype(np.float64)
             x = (bytes_of if in_bytes else integers_of)(self.x.astype(np.float64))
         return x @ weight.T + self.bias
@@ -256,17 +264,18 @@ def attention(qkv, rounded=lambda x: x, rounded_query=None):
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
-def test_linear_layers(kernels, bytes_meet_int8, size):
+def test_linear_layers(kernels, has, bytes_meet_int8, size):
     case = Case(*size)
     results = iter(case.run(kernels))
+    joins = "avx2" in has and "avx512f" not in has
     for mode in MODES:
-        expected = case.linear(mode, bytes_meet_int8)
-        # int8: a value on the edge between two steps may fall to either side, in one of the row's
+        expected = case.linear(mode, bytes_meet_int8 or (mode == "bounded" and joins))
+        # Integers: a value on the edge between two steps may fall to either side, in one of the row's
         # many terms; the other modes differ from float64 by their sums' rounding alone.
-        tolerance = 5e-3 if mode == "int8" else 2e-5
+        tolerance = 5e-3 if mode in INTEGERS else 2e-5
         assert np.abs(next(results) - expected).max() < tolerance, mode
         # Where what follows GELU is rounded to eight bits, it is a polynomial.
-        of_gelu = tolerance + (2e-4 if mode in {"bfloat16", "int8"} else 0)
+        of_gelu = tolerance + (2e-4 if mode in {"bfloat16", *INTEGERS} else 0)
         assert np.abs(next(results) - gelu(expected)).max() < of_gelu, mode
         assert np.abs(next(results) - expected - case.residual).max() < tolerance, mode
 
@@ -327,13 +336,13 @@ def test_tokens_are_chosen_among_all_logits(kernels, mode, rows):
     weight = case.embedding.astype(np.float64)
     exact = case.hidden @ weight.T
     # The largest products are of a channel that has 60: int8 rounds them to a 254th.
-    tolerance = {"float32": 1e-3, "float16": 1e-3, "bfloat16": 1.5, "int8": 3}[mode]
+    tolerance = {"float32": 1e-3, "float16": 1e-3, "bfloat16": 1.5, "int8": 3, "bounded": 3}[mode]
     assert np.abs(logits - exact).max() < tolerance and np.abs(logits - exact).std() < tolerance / 4
-    rounding = {"float32": 0, "float16": 0, "bfloat16": 2**-8, "int8": 2**-6}[mode]
+    rounding = {"float32": 0, "float16": 0, "bfloat16": 2**-8, "int8": 2**-6, "bounded": 2**-6}[mode]
     vectors = weight[case.said] + case.positional[case.said]
     assert (np.abs(embedded - vectors) <= 1e-5 + rounding * np.abs(weight).max(axis=0).clip(2)).all()
     expected = candidates(logits, case.constraints, 3)
-    within = 0.1 if mode == "int8" else 1e-4
+    within = 0.1 if mode in INTEGERS else 1e-4
     best = np.array([constraint.temperature == 0 for constraint in case.constraints])
     assert np.array_equal(tokens[best], expected.tokens[best])
     np.testing.assert_allclose(logprobs[best], expected.logprobs[best], atol=within)

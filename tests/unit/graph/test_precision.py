@@ -8,6 +8,8 @@ from max_whisper.errors import OptionError
 from max_whisper.graph.constraints import ConstraintArrays
 from max_whisper.graph.packing import AT_ONCE, Packer
 from max_whisper.graph.precision import (
+    BOUND,
+    BOUNDED_WEIGHTS,
     FLOAT16_WEIGHTS,
     PANEL,
     PRECISIONS,
@@ -15,6 +17,7 @@ from max_whisper.graph.precision import (
     find_precision,
     fits_float16,
     quantise,
+    quantise_bounded,
     to_bfloat16,
 )
 
@@ -25,7 +28,9 @@ def unpacked(words, dtype, out, depth):
     return rows.view(dtype)[:out, :depth]
 
 
-@pytest.mark.parametrize("precision", [*PRECISIONS.values(), FLOAT16_WEIGHTS], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "precision", [*PRECISIONS.values(), FLOAT16_WEIGHTS, BOUNDED_WEIGHTS], ids=lambda each: each.name
+)
 def test_a_large_layer_is_packed_in_parts_as_it_is_at_once(precision):
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(4109, 97)).astype(np.float16)
@@ -69,6 +74,23 @@ def test_float16_weights_keep_rows_of_halves(shape):
     rows = words.view(np.float16).reshape(len(words), -1, PANEL).transpose(0, 2, 1)
     assert np.array_equal(rows.reshape(-1, rows.shape[2])[: shape[0], : shape[1]], weight)
     assert find_precision(FLOAT16_WEIGHTS.name) is FLOAT16_WEIGHTS
+
+
+@pytest.mark.parametrize("shape", [(32, 64), (33, 384), (7, 11), (100, 3), (64, 1500)])
+@pytest.mark.parametrize("heavy", [False, True])
+def test_no_choice_of_four_bounded_weights_exceeds_what_an_int16_holds_of_them(shape, heavy):
+    rng = np.random.default_rng(0)
+    weight = (rng.standard_t(2, size=shape) if heavy else rng.uniform(0.9, 1, size=shape)).astype(np.float32)
+    weight[1] = 0
+    integers, scale = quantise_bounded(weight)
+    padded = np.pad(integers.astype(int), ((0, 0), (0, -shape[1] % 8)))
+    for start in (0, 2):  # the halves of a word
+        fours = np.stack([padded[:, start + i :: 8] for i in (0, 1, 4, 5)])
+        for sign in (1, -1):
+            assert np.maximum(sign * fours, 0).sum(axis=0).max() <= BOUND
+    assert np.abs(integers * scale[:, None] - weight).max() <= scale.max() / 2 * 1.001
+    assert (scale >= quantise(weight)[1]).all()
+    assert find_precision(BOUNDED_WEIGHTS.name) is BOUNDED_WEIGHTS
 
 
 def test_only_weights_that_float16_holds_exactly_fit_it():

@@ -10,7 +10,7 @@ from .pointwise import embed
 from .steps import Caches, Choice, Decoder, steps
 from .team import start_team
 from .tensors import f32, i32, reached, untracked
-from .tile import Floats
+from .tile import Floats, quantised
 from .vocabulary import PlainVocabulary, QuickVocabulary, Vocabulary
 
 import extensibility
@@ -113,7 +113,7 @@ struct Embed:
                 K,
             )
 
-        comptime if mode == "int8":
+        comptime if quantised[mode]():
             embed_in[QuickVocabulary]()
         else:
             embed_in[PlainVocabulary[mode]]()
@@ -195,7 +195,7 @@ struct Choose:
                 reached(team),
             )
 
-        comptime if mode == "int8":
+        comptime if quantised[mode]():
             choose_in[QuickVocabulary]()
         else:
             choose_in[PlainVocabulary[mode]]()
@@ -281,7 +281,7 @@ struct Steps:
             )
 
         var count: Int
-        comptime if mode == "int8":
+        comptime if quantised[mode]():
             count = steps_in[QuickVocabulary]()
         else:
             count = steps_in[PlainVocabulary[mode]]()

@@ -141,7 +141,7 @@ def finish[
                 comptime if quantised[mode]():
                     var given = scales[unsafe_offset=r]
                     x = c.unsafe_load[width=WIDTH](r * c_row + i).cast[DType.float32]() * scale[v]
-                    comptime if multiplied[mode]() == "int8":
+                    comptime if multiplied[mode]() != "int16":
                         var zero = given.zero.cast[DType.float32]() * given.step
                         x = x.fma(Vec(given.step), offset[v].fma(Vec(-zero), bias[v]))
                     else:

@@ -21,7 +21,7 @@ def pack_row[mode: StaticString, kind: StaticString](packed: Ints, x: Floats, K:
 
     `packed` may be where `x` is: a word is never written before what it holds is read.
     """
-    comptime if kind == "int8":
+    comptime if kind == "int8" or kind == "bounded":
         return quantise_bytes(packed.unsafe_bitcast[UInt8](), x, K, ceildiv(K, step[mode]()) * step[mode]())
     comptime if kind == "int16":
         var step = most(x, K) / MOST

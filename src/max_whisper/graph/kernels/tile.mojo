@@ -8,7 +8,9 @@ positions, columns = head size).
 
 Words are multiplied as they are where the processor has an instruction for it, and widened on the
 way otherwise: float16 to float32, bfloat16 to float32, int8 to int16. Words of int4 are always widened,
-to int8 (of sixteen times their value, which costs less) or to int16.
+to int8 (of sixteen times their value, which costs less) or to int16. Words of bounded int8
+(`graph/precision.py`) are multiplied as they are by AVX2 too: it adds products of bytes up in int16,
+which holds four of them then, one pair from each of two words.
 
 Each output is one chain of additions in the order of k, whatever the number of rows in the tile:
 a row's result never depends on which rows were computed beside it.
@@ -34,6 +36,7 @@ comptime SUMS = 8  # vectors that one or two rows sum at once
 comptime VNNI = CompilationTarget.has_vnni() and WIDTH >= 8
 comptime VNNI_BITS = "512" if WIDTH == 16 else "256"  # as LLVM's names of its instructions end
 comptime NEON_DOT = has_feature["dotprod"]() and WIDTH == 4
+comptime JOINS = has_feature["avx2"]() and WIDTH == 8 and not VNNI  # whether int16 sums of bytes are had
 comptime BYTES = VNNI or NEON_DOT  # whether an instruction multiplies bytes
 comptime LOWEST_BYTE = Int32(-128 if NEON_DOT else 0)  # of activations, as that instruction wants them
 comptime DOT_BFLOAT16 = has_feature["avx512bf16"]() and WIDTH == 16
@@ -44,7 +47,7 @@ def step[mode: StaticString]() -> Int:
     """How many neighbours along K a word holds."""
     comptime if mode == "int4":
         return 8
-    comptime if mode == "int8":
+    comptime if mode == "int8" or mode == "bounded":
         return 4
     comptime if mode == "float32":
         return 1
@@ -54,7 +57,7 @@ def step[mode: StaticString]() -> Int:
 @always_inline
 def quantised[mode: StaticString]() -> Bool:
     """Whether weights are integers, each column with a scale."""
-    return mode == "int8" or mode == "int4"
+    return mode == "int8" or mode == "bounded" or mode == "int4"
 
 
 @always_inline
@@ -64,6 +67,8 @@ def ceildiv(a: Int, b: Int) -> Int:
 
 def multiplied[mode: StaticString]() -> StaticString:
     """In what the words of a linear layer are multiplied: widened where the processor wants it."""
+    comptime if mode == "bounded" and JOINS:
+        return "bounded"
     comptime if quantised[mode]():
         return "int8" if BYTES else "int16"
     comptime if mode == "bfloat16":
@@ -81,7 +86,7 @@ def parts[mode: StaticString, kind: StaticString]() -> Int:
 def dot[kind: StaticString](sum: Words, a: Words, b: Words) -> Words:
     """Adds the products of each lane's neighbours to `sum` (int32 for integers, else float32 bits).
 
-    In int8, bytes of `a` begin with LOWEST_BYTE, those of `b` are signed.
+    In int8 and bounded, bytes of `a` begin with LOWEST_BYTE, those of `b` are signed.
     """
     comptime if kind == "float32":
         return bitcast[DType.int32, WIDTH](
@@ -99,6 +104,8 @@ def dot[kind: StaticString](sum: Words, a: Words, b: Words) -> Words:
         )
     comptime if kind == "int8":
         return dot_int8(sum, a, b)
+    comptime if kind == "bounded":
+        return sum + added_up(products_of_bytes(a, b))
     return dot_int16(sum, a, b)
 
 
@@ -125,6 +132,23 @@ def dot_int16(sum: Words, a: Words, b: Words) -> Words:
             bitcast[DType.int16, 2 * WIDTH](a), bitcast[DType.int16, 2 * WIDTH](b)
         )
     return sum + ((a << 16) >> 16) * ((b << 16) >> 16) + (a >> 16) * (b >> 16)
+
+
+comptime Halves = SIMD[DType.int16, 2 * WIDTH]
+
+
+@always_inline
+def products_of_bytes(a: Words, b: Words) -> Halves:
+    """Unsigned bytes times signed ones, two neighbours added up."""
+    return llvm_intrinsic["llvm.x86.avx2.pmadd.ub.sw", Halves](
+        bitcast[DType.uint8, 4 * WIDTH](a), bitcast[DType.int8, 4 * WIDTH](b)
+    )
+
+
+@always_inline
+def added_up(halves: Halves) -> Words:
+    """The sums of neighbours."""
+    return llvm_intrinsic["llvm.x86.avx2.pmadd.wd", Words](halves, Halves(1))
 
 
 @always_inline
@@ -196,6 +220,34 @@ def add_step[
 
 
 @always_inline
+def add_joined[
+    MR: Int, NP: Int, VECS: Int, CHAINS: Int
+](
+    mut acc: Array[Words, CHAINS * MR * NP * VECS],
+    a: Ints,
+    a_row: Int,
+    b: Ints,
+    b_panel: Int,
+    k: Int,
+    offset: Int,
+):
+    """`add_step` for the k-th words of bounded weights and the next, whose int16 sums are joined."""
+    comptime for p in range(NP):
+        var first = Array[Words, VECS](fill=Words(0))
+        var second = Array[Words, VECS](fill=Words(0))
+        comptime for v in range(VECS):
+            var row = b.unsafe_offset(p * b_panel + k * PANEL + offset + v * WIDTH)
+            first[v] = row.unsafe_load[width=WIDTH](0)
+            second[v] = row.unsafe_load[width=WIDTH](PANEL)
+        comptime for r in range(MR):
+            var x = Words(a[unsafe_offset=r * a_row + k])
+            var y = Words(a[unsafe_offset=r * a_row + k + 1])
+            comptime for v in range(VECS):
+                comptime i = (r * NP + p) * VECS + v
+                acc[i] += added_up(products_of_bytes(x, first[v]) + products_of_bytes(y, second[v]))
+
+
+@always_inline
 def tile[
     mode: StaticString, kind: StaticString, MR: Int, NP: Int
 ](a: Ints, a_row: Int, b: Ints, b_panel: Int, K: Int, c: Ints, c_row: Int, first: Bool):
@@ -241,8 +293,11 @@ def tile[
         comptime ROUND = 2 if P == 1 and (WIDTH < 16 or MR * NP * VECS <= 16) else 1
         var whole = K - K % ROUND
         for k in range(0, whole, ROUND):
-            comptime for i in range(ROUND):
-                add_step[mode, kind, MR, NP, VECS, CHAINS](acc, a, a_row, b, b_panel, k + i, offset)
+            comptime if kind == "bounded":
+                add_joined[MR, NP, VECS, CHAINS](acc, a, a_row, b, b_panel, k, offset)
+            else:
+                comptime for i in range(ROUND):
+                    add_step[mode, kind, MR, NP, VECS, CHAINS](acc, a, a_row, b, b_panel, k + i, offset)
         for k in range(whole, K):
             add_step[mode, kind, MR, NP, VECS, CHAINS](acc, a, a_row, b, b_panel, k, offset)
         comptime for r in range(MR):
