@@ -40,19 +40,14 @@ from max_whisper.graph.decoder import LIMITS, weights_type
 from max_whisper.graph.encoder import team_type
 from max_whisper.graph.layers import Layers
 from max_whisper.graph.module import KERNELS
-from max_whisper.graph.precision import BOUNDED_WEIGHTS, FLOAT16_WEIGHTS, PANEL, PRECISIONS, Precision
-from max_whisper.graph.processor import adds_in_int16
+from max_whisper.graph.precision import FLOAT16_WEIGHTS, PANEL, PRECISIONS, Precision, suited
 from max_whisper.graph.team import team_of
 from max_whisper.graph.vocabulary import pack_vocabulary, vocabulary_places
 
 #: State and heads of each size; the head size is 64 throughout.
 SIZES = {"tiny": (384, 6), "base": (512, 8), "small": (768, 12), "medium": (1024, 16), "large-v3": (1280, 20)}
 #: Published weights are float16, and that is how the float32 tier keeps them.
-TIERS = {
-    **PRECISIONS,
-    "float32": FLOAT16_WEIGHTS,
-    **({"int8": BOUNDED_WEIGHTS} if adds_in_int16() else {}),
-}
+TIERS = {**{name: suited(tier) for name, tier in PRECISIONS.items()}, "float32": FLOAT16_WEIGHTS}
 #: What is asked of linear layers and of reading, as shares of the peak.
 WANTED = {"float32": 0.70, "bfloat16": 0.65, "int8": 0.70, "memory": 0.70}
 POSITIONS = 1500
@@ -232,16 +227,23 @@ class Kernels:
         count = sum(array.nbytes for name, array in packed.items() if name.endswith(".weight"))
         hidden = _buffer(self._normal(1, state))
 
-        def call(arrays: dict[str, NDArray[Any]]) -> None:
-            places = np.array(vocabulary_places(arrays, VOCABULARY, TEXT, precision), np.int64)
-            lengths = np.zeros(1, np.int32), np.zeros(0, np.int32), np.zeros(VOCABULARY, np.int8)
-            constraint = ConstraintArrays().fill([NO_CONSTRAINT])
-            given = map(_buffer, (*constraint, *lengths))
-            self._models[key].execute(_buffer(places), hidden, *given, self._team)
+        lengths = np.zeros(1, np.int32), np.zeros(0, np.int32), np.zeros(VOCABULARY, np.int8)
+        constraint = ConstraintArrays().fill([NO_CONSTRAINT])
+        given = [_buffer(array.copy()) for array in (*constraint, *lengths)]
+
+        def call(places: Buffer, arrays: dict[str, NDArray[Any]]) -> None:
+            # The arrays stay where the places say for as long as they are here.
+            self._models[key].execute(places, hidden, *given, self._team)
 
         def calls() -> list[Callable[[], Any]]:
-            copies = range(-(-SWEPT // count))
-            return [partial(call, {name: array.copy() for name, array in packed.items()}) for _ in copies]
+            copies = [
+                {name: array.copy() for name, array in packed.items()} for _ in range(-(-SWEPT // count))
+            ]
+            places = (vocabulary_places(arrays, VOCABULARY, TEXT, precision) for arrays in copies)
+            return [
+                partial(call, _buffer(np.array(each, np.int64)), arrays)
+                for each, arrays in zip(places, copies)
+            ]
 
         return count, calls
 

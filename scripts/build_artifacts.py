@@ -26,14 +26,13 @@ from pathlib import Path
 from max_whisper.checkpoints.catalogue import available_models, find_model, published_models
 from max_whisper.graph.artifacts import COMMON, ModuleSpec, keep, kept, sources_hash
 from max_whisper.graph.companion import MANIFEST, PACKAGE, Entry, manifest
-from max_whisper.graph.precision import BOUNDED_WEIGHTS, FLOAT16_WEIGHTS, PRECISIONS
-from max_whisper.graph.processor import FAMILIES, adds_in_int16
+from max_whisper.graph.precision import FLOAT16_WEIGHTS, PRECISIONS, find_precision, suited
+from max_whisper.graph.processor import FAMILIES
 from max_whisper.version import __version__
 
 MODELS = [model.name for model in published_models()]
 PRECISION_NAMES = [FLOAT16_WEIGHTS.name, *(precision.name for precision in PRECISIONS.values())]
 FAMILY_NAMES = [family.name for family in FAMILIES]
-ADDS_IN_INT16 = [family.name for family in FAMILIES if adds_in_int16(family)]
 
 PROJECT = """\
 [build-system]
@@ -63,11 +62,10 @@ def specs_of(
         for name in models:
             model = find_model(name)
             assert model is not None, name
-            for precision in precisions:
-                bounded = precision == "int8" and family in ADDS_IN_INT16
-                specs.append(
-                    ModuleSpec("whisper", model.dims, BOUNDED_WEIGHTS.name if bounded else precision)
-                )
+            specs += [
+                ModuleSpec("whisper", model.dims, suited(find_precision(precision), family).name)
+                for precision in precisions
+            ]
         found |= {spec.key_on(family): (spec, family) for spec in specs}
     return found
 

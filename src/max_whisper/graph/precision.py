@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.errors import OptionError
+from max_whisper.graph.processor import adds_in_int16
 
 PANEL = 32  # columns in a panel of packed weights
 
@@ -115,6 +116,11 @@ FLOAT16_WEIGHTS = Precision("float32-float16", "float32", "float16", "float32")
 
 #: int8 for processors that multiply bytes but add the products up in int16: AVX2 without VNNI.
 BOUNDED_WEIGHTS = Precision("int8-bounded", "int8", "bounded", "int8", silence=500)
+
+
+def suited(precision: Precision, family: str | None = None) -> Precision:
+    """A precision as the processors of a family, or this one, multiply it best: int8 may be bounded."""
+    return BOUNDED_WEIGHTS if precision.linear == "int8" and adds_in_int16(family) else precision
 
 
 def find_precision(name: str) -> Precision:

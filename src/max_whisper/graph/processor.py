@@ -112,10 +112,10 @@ def runnable_families(has: Set[str] | None = None) -> list[Family]:
     return [family for family in reversed(FAMILIES) if family.needs <= has]
 
 
-def adds_in_int16(family: Family | None = None) -> bool:
+def adds_in_int16(family: str | None = None) -> bool:
     """Whether the kernels for a family, or this processor, add products of bytes up in int16."""
-    families = [family] if family else runnable_families()
-    return bool(families) and families[0] is FAMILIES[0]
+    families = [family] if family else [each.name for each in runnable_families()]
+    return families[:1] == [FAMILIES[0].name]
 
 
 @functools.cache

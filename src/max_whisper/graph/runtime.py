@@ -28,13 +28,12 @@ from max_whisper.graph.decoder import self_cache_shape
 from max_whisper.graph.encoder import cross_cache_shape
 from max_whisper.graph.packing import pack_cross, pack_decoder, pack_encoder
 from max_whisper.graph.precision import (
-    BOUNDED_WEIGHTS,
     FLOAT16_WEIGHTS,
     Precision,
     choose_precision,
     fits_float16,
+    suited,
 )
-from max_whisper.graph.processor import adds_in_int16
 from max_whisper.graph.steps import weight_places
 from max_whisper.graph.store import Arrays, is_packed, packed_weights
 from max_whisper.graph.team import team_of
@@ -314,13 +313,10 @@ PARTS = {"encoder": pack_encoder, "cross": pack_cross, "decoder": pack_decoder}
 def for_weights(precision: Precision, checkpoint: Checkpoint) -> Precision:
     """How a tier keeps these weights.
 
-    float32 takes half the memory for what float16 holds exactly; int8 is bounded where the processor
-    wants it so.
+    float32 takes half the memory for what float16 holds exactly.
     """
-    if precision.linear == "int8" and adds_in_int16():
-        return BOUNDED_WEIGHTS
     if precision.linear != "float32":
-        return precision
+        return suited(precision)
     halves = FLOAT16_WEIGHTS
     packed = all(is_packed(checkpoint.fingerprint, f"{part}-{halves.name}") for part in PARTS)
     matrices = (tensor for tensor in checkpoint.tensors.values() if tensor.ndim > 1)

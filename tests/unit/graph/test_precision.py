@@ -5,6 +5,7 @@ import pytest
 
 from max_whisper.decoding.runtime import Constraint, TokenSet
 from max_whisper.errors import OptionError
+from max_whisper.graph import processor
 from max_whisper.graph.constraints import ConstraintArrays
 from max_whisper.graph.packing import AT_ONCE, Packer
 from max_whisper.graph.precision import (
@@ -18,8 +19,10 @@ from max_whisper.graph.precision import (
     fits_float16,
     quantise,
     quantise_bounded,
+    suited,
     to_bfloat16,
 )
+from max_whisper.graph.processor import FAMILIES
 
 
 def unpacked(words, dtype, out, depth):
@@ -91,6 +94,21 @@ def test_no_choice_of_four_bounded_weights_exceeds_what_an_int16_holds_of_them(s
     assert np.abs(integers * scale[:, None] - weight).max() <= scale.max() / 2 * 1.001
     assert (scale >= quantise(weight)[1]).all()
     assert find_precision(BOUNDED_WEIGHTS.name) is BOUNDED_WEIGHTS
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_int8_is_bounded_where_products_of_bytes_are_added_up_in_int16_and_nowhere_else(family, monkeypatch):
+    bounded = family.name == "x86-64-v3"
+    monkeypatch.setattr(processor, "features", lambda: family.needs)
+    for of in (family.name, None):  # None: this processor, which is one of the family now
+        assert suited(PRECISIONS["int8"], of) is (BOUNDED_WEIGHTS if bounded else PRECISIONS["int8"])
+        for other in (PRECISIONS["float32"], PRECISIONS["bfloat16"], FLOAT16_WEIGHTS):
+            assert suited(other, of) is other
+
+
+def test_processors_of_no_family_have_plain_int8(monkeypatch):
+    monkeypatch.setattr(processor, "features", lambda: frozenset({"asimd"}))
+    assert suited(PRECISIONS["int8"]) is PRECISIONS["int8"]
 
 
 def test_only_weights_that_float16_holds_exactly_fit_it():

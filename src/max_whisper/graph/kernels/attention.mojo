@@ -7,14 +7,14 @@ cache; several tiles of queries share each chunk. A query's result does not depe
 
 from std.memory.alloc import unsafe_alloc
 
-from .heads import Head, has_scales, multiplied_here
-from .pack import MOST, larger, pack_row
+from .heads import Head, has_scales, keys_in, largest_weight, multiplied_here, unkept, values_in
+from .pack import larger, pack_row
 from .softmax import LOG2_E, Lanes, NONE, exact, highest_score, power, weigh
 from .team import Team, Work
-from .tile import F32, Floats, Ints, LOWEST_BYTE, PANEL, ROWS, WIDTH, Vec, ceildiv, floats, step, sweep, words
+from .tile import F32, Floats, Ints, PANEL, ROWS, WIDTH, Vec, ceildiv, fetch_row, floats, step, sweep, words
 
 comptime QUERIES = 4 * ROWS  # queries that go through a head's chunks together, at most
-# Positions of a chunk. An int32 holds the sum of as many products of two numbers up to MOST, and no more.
+# Positions of a chunk. An int32 holds the sum of as many products of weights and values, and no more.
 comptime CHUNK = 512
 
 
@@ -29,6 +29,7 @@ struct Scratch(ImplicitlyCopyable, Movable):
         sums: (QUERIES, D) results so far.
         scales: (QUERIES,) of packed queries.
         zeros: (QUERIES,) what stands for 0 in them.
+        factors: (CHUNK,) what a chunk's weights are multiplied by, of integers.
         tops: (QUERIES,) the highest scores so far.
         totals: (QUERIES,) the sums of weights so far.
         chunk_tops: (ROWS,) of one tile and chunk.
@@ -41,13 +42,14 @@ struct Scratch(ImplicitlyCopyable, Movable):
     var sums: Floats
     var scales: Floats
     var zeros: Floats
+    var factors: Floats
     var tops: Floats
     var totals: Floats
     var chunk_tops: Floats
     var chunk_totals: Floats
 
     def __init__(out self, D: Int):
-        self.scores = unsafe_alloc[F32](ROWS * CHUNK + ROWS * D + 2 * QUERIES * D + 4 * QUERIES + 2 * ROWS, alignment=64)
+        self.scores = unsafe_alloc[F32]((ROWS + 1) * CHUNK + ROWS * D + 2 * QUERIES * D + 4 * QUERIES + 2 * ROWS, alignment=64)
         self.products = self.scores.unsafe_offset(ROWS * CHUNK)
         self.queries = words(self.products.unsafe_offset(ROWS * D))
         self.sums = floats(self.queries).unsafe_offset(QUERIES * D)
@@ -57,6 +59,7 @@ struct Scratch(ImplicitlyCopyable, Movable):
         self.zeros = self.scales.unsafe_offset(QUERIES)
         self.chunk_tops = self.zeros.unsafe_offset(QUERIES)
         self.chunk_totals = self.chunk_tops.unsafe_offset(ROWS)
+        self.factors = self.chunk_totals.unsafe_offset(ROWS)
 
     def free(self):
         self.scores.unsafe_free()
@@ -66,13 +69,14 @@ def pack_queries[
     mode: StaticString
 ](scratch: Scratch, queries: Floats, query_row: Int, rows: Int, D: Int, scale: F32):
     """Up to QUERIES queries, `query_row` apart and multiplied by `scale`, as words in whole tiles."""
-    comptime kind = multiplied_here[mode]()
+    comptime kind = multiplied_here[keys_in[mode]()]()
     var length = D // step[kind]()
     for r in range(ceildiv(rows, ROWS) * ROWS):
+        fetch_row(queries.unsafe_offset(r * query_row), query_row, D)
         for d in range(0, D, WIDTH):
             var x = queries.unsafe_load[width=WIDTH](min(r, rows - 1) * query_row + d)
             scratch.products.unsafe_store(d, x * Vec(scale))
-        var packed = pack_row[mode, kind](scratch.queries.unsafe_offset(r * length), scratch.products, D)
+        var packed = pack_row[keys_in[mode](), kind](scratch.queries.unsafe_offset(r * length), scratch.products, D)
         scratch.scales[unsafe_offset=r] = packed.step
         scratch.zeros[unsafe_offset=r] = packed.zero.cast[DType.float32]()
 
@@ -80,10 +84,11 @@ def pack_queries[
 @always_inline
 def score[mode: StaticString](scratch: Scratch, head: Head[mode], r: Int, rows: Int, first: Int, count: Int):
     """The scores of a tile of packed queries from the r-th on, and `count` positions from `first` on."""
-    comptime kind = multiplied_here[mode]()
-    var K = head.D // step[mode]()
+    comptime words_in = keys_in[mode]()
+    comptime kind = multiplied_here[words_in]()
+    var K = head.D // step[words_in]()
     var length = head.D // step[kind]()
-    sweep[mode, kind](
+    sweep[words_in, kind](
         rows,
         scratch.queries.unsafe_offset(r * length),
         length,
@@ -117,7 +122,7 @@ def attend[
     for i in range(0, rows * D, WIDTH):
         scratch.sums.unsafe_store(i, Vec(0))
     for r in range(rows):
-        comptime if not exact[multiplied_here[mode]()]():
+        comptime if not exact[multiplied_here[values_in[mode]()]()]():
             scratch.scales[unsafe_offset=r] *= LOG2_E
         scratch.tops[unsafe_offset=r] = NONE
         scratch.totals[unsafe_offset=r] = 0
@@ -125,7 +130,7 @@ def attend[
         var count = min(CHUNK, head.padded() - first)
         var factor = F32(1)
         comptime if has_scales[mode]():
-            factor = highest(head.value_scales().unsafe_offset(first), count) / most_weight[mode]()
+            factor = set_factors(scratch.factors, head.value_scales().unsafe_offset(first), count, largest_weight[values_in[mode]()]())
         for r in range(0, rows, ROWS):
             attend_chunk[mode](scratch, head, r, min(ROWS, rows - r), first, count, factor)
     for r in range(rows):
@@ -142,13 +147,14 @@ def attend_chunk[
 
     `factor` is what the products of integers stand for.
     """
-    comptime kind = multiplied_here[mode]()
-    comptime S = step[mode]()
+    comptime words_in = values_in[mode]()
+    comptime kind = multiplied_here[words_in]()
+    comptime S = step[words_in]()
     var D = head.D
     score[mode](scratch, head, r, rows, first, count)
     # The highest scores of all rows before the weights of any: rows do not wait for one another.
     for i in range(rows):
-        scratch.chunk_tops[unsafe_offset=i] = highest_score[kind](
+        scratch.chunk_tops[unsafe_offset=i] = highest_score[multiplied_here[keys_in[mode]()]()](
             scratch.scores.unsafe_offset(i * CHUNK),
             min(head.positions - first, count),
             count,
@@ -158,15 +164,14 @@ def attend_chunk[
             head.key_sums().unsafe_offset(first),
         )
     for i in range(rows):
-        scratch.chunk_totals[unsafe_offset=i] = weigh[mode, kind](
+        scratch.chunk_totals[unsafe_offset=i] = weigh[words_in, kind](
             scratch.scores.unsafe_offset(i * CHUNK),
             count,
             scratch.scales[unsafe_offset=r + i],
             scratch.chunk_tops[unsafe_offset=i],
-            head.value_scales().unsafe_offset(first),
-            1 / factor if factor > 0 else F32(0),
+            scratch.factors,
         )
-    sweep[mode, kind](
+    sweep[words_in, kind](
         rows,
         words(scratch.scores),
         CHUNK,
@@ -185,7 +190,7 @@ def attend_chunk[
 @always_inline
 def add_chunk[mode: StaticString](scratch: Scratch, query: Int, row: Int, D: Int, factor: F32):
     """Adds a tile's row of a chunk, its total and its products, to what the query has summed so far."""
-    comptime kind = multiplied_here[mode]()
+    comptime kind = multiplied_here[values_in[mode]()]()
     var before = scratch.tops[unsafe_offset=query]
     var found = scratch.chunk_tops[unsafe_offset=row]
     var top = max(before, found)
@@ -204,18 +209,26 @@ def add_chunk[mode: StaticString](scratch: Scratch, query: Int, row: Int, D: Int
 
 
 @always_inline
-def most_weight[mode: StaticString]() -> F32:
-    """The largest integer that a weight is multiplied as."""
-    return F32(MOST) if multiplied_here[mode]() != "int8" else 255 + LOWEST_BYTE.cast[DType.float32]()
+def set_factors(factors: Floats, scales: Floats, count: Int, most: F32) -> F32:
+    """What makes weights of `count` positions, a multiple of PANEL, integers up to `most`.
 
+    Args:
+        factors: Written: each position's.
+        scales: Those of the values.
+        count: How many.
+        most: The largest integer.
 
-@always_inline
-def highest(x: Floats, count: Int) -> F32:
-    """The largest of `count` numbers of 0 or more, a multiple of PANEL."""
-    var found = Vec(0)
+    Returns:
+        What the products of such weights and the values stand for.
+    """
+    var highest = Vec(0)
     for i in range(0, count, WIDTH):
-        found = larger(found, x.unsafe_load[width=WIDTH](i))
-    return found.reduce_max()
+        highest = larger(highest, scales.unsafe_load[width=WIDTH](i))
+    var factor = highest.reduce_max() / most
+    var inverse = Vec(1 / factor if factor > 0 else F32(0))
+    for i in range(0, count, WIDTH):
+        factors.unsafe_store(i, scales.unsafe_load[width=WIDTH](i) * inverse)
+    return factor
 
 
 @fieldwise_init
@@ -273,5 +286,5 @@ def encoder_attention[
     # A head is packed by each task that shares it, so share it among as few as keep all busy.
     var shares = ceildiv(4 * team.threads, heads)
     team.do(
-        HeadTasks[multiplied_here[mode]()](result, qkv, positions, heads, D, shares), heads * shares
+        HeadTasks[unkept[mode]()](result, qkv, positions, heads, D, shares), heads * shares
     )

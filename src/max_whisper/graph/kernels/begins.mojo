@@ -11,7 +11,7 @@ from std.memory.alloc import unsafe_alloc
 
 from .attention import CHUNK, Scratch, pack_queries, score
 from .cross import kept_head
-from .heads import Head, multiplied_here, packed_positions
+from .heads import Head, keys_in, multiplied_here, packed_positions
 from .pack import larger, smaller
 from .softmax import NONE, highest_score
 from .team import Team, Work
@@ -78,7 +78,7 @@ def scores[
                 var row = scratch.scores.unsafe_offset(r * CHUNK)
                 var target = result.unsafe_offset((n + r) * stride + first)
                 var count = min(CHUNK, valid - first)
-                _ = highest_score[multiplied_here[mode]()](
+                _ = highest_score[multiplied_here[keys_in[mode]()]()](
                     row,
                     count,
                     packed_positions(count),

@@ -119,7 +119,7 @@ def attend_past(
         scores[unsafe_offset=p] = sum.reduce_add()
     var padded = packed_positions(past)
     var top = highest_score["float32"](scores, past, padded, 1, 0, scores, scores)
-    var total = weigh["float32", "float32"](scores, padded, 1, top, scores, 1)
+    var total = weigh["float32", "float32"](scores, padded, 1, top, scores)
     # Neighbouring positions have sums of their own, which do not wait for one another.
     comptime Sums = SIMD[DType.float32, PANEL]
     for d in range(0, D, PANEL):

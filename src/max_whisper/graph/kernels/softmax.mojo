@@ -10,10 +10,12 @@ from std.memory import bitcast
 from std.sys.intrinsics import llvm_intrinsic
 
 from .pack import larger, pack_row, quantise_pairs
-from .tile import F32, Floats, WIDTH, words
+from .tile import F32, Floats, PANEL, WIDTH, words
 
 comptime LANES = 2 * WIDTH  # two vectors on the way at once hide each other's latency
 comptime Lanes = SIMD[DType.float32, LANES]
+comptime Panel = SIMD[DType.float32, PANEL]
+comptime WHOLE = F32(8388608)  # 2^23: from here on float32 has whole numbers only
 comptime NONE = F32(-1e30)  # a score that weighs nothing, and that can be calculated with
 comptime LOG2_E = F32(1.4426950408889634)
 
@@ -30,16 +32,6 @@ def power[kind: StaticString](x: Lanes) -> Lanes:
     comptime if exact[kind]():
         return exp(x)
     return power_of_two(x)
-
-
-@always_inline
-def largest_of(x: Lanes) -> F32:
-    """The largest lane."""
-    var found = x
-    comptime for i in range(1, 6):
-        comptime if LANES >> i > 0:
-            found = larger(found, found.rotate_left[LANES >> i]())
-    return found[0]
 
 
 def highest_score[
@@ -60,24 +52,33 @@ def highest_score[
         key_scales: Of integers, a scale for each position.
         key_sums: Of bytes, each key's sum.
     """
-    var highest = Lanes(NONE)
-    for p in range(0, padded, LANES):
-        var x = row.unsafe_load[width=LANES](p)
-        comptime if kind == "int16" or kind == "int8":
-            x = words(row).unsafe_load[width=LANES](p).cast[DType.float32]() * key_scales.unsafe_load[width=LANES](p)
-            comptime if kind == "int8":
-                x = key_sums.unsafe_load[width=LANES](p).fma(Lanes(-zero), x)
+    var highest = Panel(NONE)
+    for p in range(0, padded, PANEL):
+        var x = row.unsafe_load[width=PANEL](p)
+        comptime if kind != "float32" and kind != "bfloat16":
+            x = words(row).unsafe_load[width=PANEL](p).cast[DType.float32]() * key_scales.unsafe_load[width=PANEL](p)
+            comptime if kind != "int16":
+                x = key_sums.unsafe_load[width=PANEL](p).fma(Panel(-zero), x)
             row.unsafe_store(p, x)
-        if p + LANES > valid:
-            x = (iota[DType.int32, LANES]() + Int32(p)).lt(Int32(valid)).select(x, Lanes(NONE))
+        if p + PANEL > valid:
+            x = (iota[DType.int32, PANEL]() + Int32(p)).lt(Int32(valid)).select(x, Panel(NONE))
             row.unsafe_store(p, x)
-        highest = larger(highest, x)
+        highest = larger[PANEL](highest, x)
     return largest_of(highest) * scale
+
+
+@always_inline
+def largest_of(x: Panel) -> F32:
+    """The largest lane."""
+    var found = x
+    comptime for i in range(1, 6):
+        found = larger[PANEL](found, found.rotate_left[PANEL >> i]())
+    return found[0]
 
 
 def weigh[
     mode: StaticString, kind: StaticString
-](row: Floats, padded: Int, scale: F32, top: F32, value_scales: Floats, value_factor: F32) -> F32:
+](row: Floats, padded: Int, scale: F32, top: F32, factors: Floats) -> F32:
     """Turns a chunk of a row's scores into words of its weights.
 
     Parameters:
@@ -89,33 +90,34 @@ def weigh[
         padded: Whole panels of positions.
         scale: As for `highest_score`.
         top: The highest score.
-        value_scales: Of integers, a scale for each position's value, which the weight is
-            multiplied by.
-        value_factor: What makes the largest of them the largest integer.
+        factors: Of integers, what a weight of each position is multiplied by: its value's scale, and
+            what makes the largest of them the largest integer.
 
     Returns:
         The sum of the weights.
     """
     comptime integer = kind == "int16" or kind == "int8"
-    # Cut off after a number from 0 to 1 is added that differs from lane to lane, weights are right on
+    # Cut off after a number from 0 to 1 is added that differs from lane to lane, bytes are right on
     # average, however small: many that halves would round to nothing can be most of a row.
     var rounding = ((iota[DType.int32, LANES]() * 19 & Int32(LANES - 1)).cast[DType.float32]() + 0.5) * F32(1 / Float64(LANES))
     var sum = Lanes(0)
     for p in range(0, padded, LANES):
         var x = power[kind](row.unsafe_load[width=LANES](p).fma(Lanes(scale), Lanes(-top)))
         sum += x
-        comptime if integer:
-            x *= value_scales.unsafe_load[width=LANES](p)
         comptime if integer and mode == kind:
-            var q = x.fma(Lanes(value_factor), rounding).cast[DType.int32]()
+            var factor = factors.unsafe_load[width=LANES](p)
             comptime if kind == "int8":
-                row.unsafe_bitcast[UInt8]().unsafe_store(p, q.cast[DType.uint8]())
+                row.unsafe_bitcast[UInt8]().unsafe_store(p, x.fma(factor, rounding).cast[DType.uint8]())
             else:
+                # From WHOLE on a float32's last bits are its number, rounded: no need to convert it.
+                var q = bitcast[DType.int32, LANES](x.fma(factor, Lanes(WHOLE)))
                 row.unsafe_bitcast[Int16]().unsafe_store(p, q.cast[DType.int16]())
+        elif integer:
+            row.unsafe_store(p, x * factors.unsafe_load[width=LANES](p))
         else:
             row.unsafe_store(p, x)
     comptime if integer and mode != kind:
-        quantise_pairs[mode](words(row), row, padded, value_factor)
+        quantise_pairs[mode](words(row), row, padded, 1)
     comptime if not integer:
         _ = pack_row[mode, kind](words(row), row, padded)
     return sum.reduce_add()
@@ -123,19 +125,21 @@ def weigh[
 
 @always_inline
 def power_of_two(x: Lanes) -> Lanes:
-    """2^x of x <= 0 to a relative error of 3e-6."""
+    """2^x of x <= 0 to a relative error of 1e-4."""
     comptime if WIDTH == 16:
         return join(power_of_two_avx512(half[0](x)), power_of_two_avx512(half[1](x)))
+    # Added to 1.5 * 2^23, a number is rounded to a whole one, in the last bits.
     var t = larger(x, Lanes(-126))
-    var whole = (t - Lanes(0.5)).cast[DType.int32]()  # cuts towards zero: to the nearest, as t <= 0
-    var f = t - whole.cast[DType.float32]()
-    # 2^f on [-1/2, 1/2]: the polynomial of degree 4 with the least relative error.
-    var p = Lanes(0.00957010191)
-    p = p.fma(f, Lanes(0.0559178603))
-    p = p.fma(f, Lanes(0.240247448))
-    p = p.fma(f, Lanes(0.693121815))
-    p = p.fma(f, Lanes(0.999999261))
-    return bitcast[DType.float32, LANES](bitcast[DType.int32, LANES](p) + (whole << 23))
+    var shifted = t + Lanes(WHOLE + WHOLE / 2)
+    var f = t - (shifted - Lanes(WHOLE + WHOLE / 2))
+    # 2^f on [-1/2, 1/2]: the polynomial of degree 3 that is 1 at 0 with the least relative error.
+    var p = Lanes(0.0550090578)
+    p = p.fma(f, Lanes(0.242210975))
+    p = p.fma(f, Lanes(0.693282898))
+    p = p.fma(f, Lanes(1))
+    return bitcast[DType.float32, LANES](
+        bitcast[DType.int32, LANES](p) + (bitcast[DType.int32, LANES](shifted) << 23)
+    )
 
 
 comptime Vec512 = SIMD[DType.float32, 16]

@@ -37,6 +37,7 @@ comptime VNNI = CompilationTarget.has_vnni() and WIDTH >= 8
 comptime VNNI_BITS = "512" if WIDTH == 16 else "256"  # as LLVM's names of its instructions end
 comptime NEON_DOT = has_feature["dotprod"]() and WIDTH == 4
 comptime JOINS = has_feature["avx2"]() and WIDTH == 8 and not VNNI  # whether int16 sums of bytes are had
+comptime BOUND = F32(128)  # of four bounded int8 of one sign: 255 times as much is all that an int16 holds
 comptime BYTES = VNNI or NEON_DOT  # whether an instruction multiplies bytes
 comptime LOWEST_BYTE = Int32(-128 if NEON_DOT else 0)  # of activations, as that instruction wants them
 comptime DOT_BFLOAT16 = has_feature["avx512bf16"]() and WIDTH == 16
@@ -321,6 +322,7 @@ def rows_in_tile(rows: Int) -> Int:
     return 8 if rows <= 8 and ROWS > 8 else ROWS
 
 
+@no_inline  # inlined, the tile has to share registers with what is around it
 def sweep[
     mode: StaticString, kind: StaticString
 ](rows: Int, a: Ints, a_row: Int, b: Ints, b_panel: Int, panels: Int, K: Int, c: Ints, c_row: Int, first: Bool):
@@ -378,6 +380,17 @@ def words(pointer: Floats) -> Ints:
 def floats(pointer: Ints) -> Floats:
     """The same memory as float32."""
     return pointer.unsafe_bitcast[F32]()
+
+
+@always_inline
+def fetch_row(x: Floats, row: Int, D: Int):
+    """Asks for D numbers of the row after some more, rows of an array `row` apart.
+
+    No processor foresees rows that lie in pages of their own.
+    """
+    comptime AHEAD = 8
+    for d in range(0, D, 16):
+        fetch(x.unsafe_offset(AHEAD * row + d))
 
 
 @always_inline
