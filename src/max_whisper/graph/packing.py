@@ -126,31 +126,48 @@ def pack_decoder(checkpoint: Checkpoint, precision: Precision) -> dict[str, Arra
 def pack_silero(weights: Mapping[str, NDArray[np.float32]]) -> list[Array]:
     """Silero VAD's arrays as the kernel reads them, in the order in which it meets them.
 
-    A frame's cosines are even about its middle and its sines odd, so that the kernel multiplies both by
-    half as many numbers: the sums and the differences of samples as far from the middle.
+    A frame's spectrum is that of its samples times a window: sums and differences of samples that are as
+    far from the middle, and of those as far from a quarter, each by the cosines or sines of every other bin.
 
     Raises:
-        DeviceError: They are not.
+        DeviceError: It is not.
     """
-    half = 128  # samples: half a spectrum's
-    cosines, sines = np.split(weights["stft.forward_basis_buffer"][:, 0], 2)
-    mirrored = np.roll(np.flip([cosines, sines], axis=-1), 1, axis=-1)
-    if not np.array_equal([cosines, -sines], mirrored) or sines[[0, -1]].any():
+    quarter = 64  # samples, a quarter of a spectrum's
+    basis = weights["stft.forward_basis_buffer"][:, 0].astype(np.float64)
+    bins, samples = np.arange(2 * quarter + 1), np.arange(4 * quarter)
+    angles = 2 * np.pi * np.outer(bins, samples) / len(samples)
+    window = basis[0]
+    real, imaginary = np.split(basis, 2)
+    if (
+        not np.allclose(real, window * np.cos(angles), atol=1e-6)
+        or not np.allclose(np.abs(imaginary), np.abs(window * np.sin(angles)), atol=1e-6)
+        or not np.allclose(window[1:], window[:0:-1], atol=1e-6)
+    ):
         raise DeviceError(
             "the voice activity filter's spectrum is not Silero VAD's: pip install 'max-whisper[vad]' again"
         )
-    convolutions = [weights[f"encoder.{i}.reparam_conv.weight"] for i in range(4)]
-    nothing = np.zeros(4 * half, np.float32)
+    cosines, sines = np.cos(angles), np.sin(angles)
+    # Of the differences from the middle, the first is multiplied by 0: there the quarter's own stands.
+    odd_sines = np.concatenate([sines[1::2, quarter : quarter + 1], sines[1::2, 1:quarter]], axis=1)
+    first, second, third, fourth = (
+        kernel.transpose(0, 2, 1)
+        for kernel in (weights[f"encoder.{i}.reparam_conv.weight"] for i in range(4))
+    )
+    first = np.concatenate([first[..., ::2], first[..., 1::2]], axis=2)
+    nothing = np.zeros(8 * quarter, np.float32)
     layers: list[tuple[NDArray[Any], NDArray[Any]]] = [
-        (cosines[:, : half + 1], nothing[: half + 1]),
-        (sines[1:-1, 1:half], nothing[: half - 1]),
+        (cosines[:-1:2, : quarter + 1], nothing[:quarter]),
+        (cosines[1::2, :quarter], nothing[:quarter]),
+        (sines[:-1:2, :quarter], nothing[:quarter]),
+        (odd_sines, nothing[:quarter]),
+        # The third convolution has two frames and the fourth one: what is beside them is nothing.
         *(
-            (kernel.transpose(0, 2, 1).reshape(len(kernel), -1), weights[f"encoder.{i}.reparam_conv.bias"])
-            for i, kernel in enumerate(convolutions)
+            (kernel.reshape(len(kernel), -1), weights[f"encoder.{i}.reparam_conv.bias"])
+            for i, kernel in enumerate((first, second, third[:, 1:], fourth[:, 1:2]))
         ),
         (weights["decoder.rnn.weight_ih"], weights["decoder.rnn.bias_ih"] + weights["decoder.rnn.bias_hh"]),
         (weights["decoder.rnn.weight_hh"], nothing),
     ]
     packed = [array for layer in layers for array in PRECISIONS["float32"].pack(*layer)]
     output = [weights["decoder.decoder.2.weight"].ravel(), weights["decoder.decoder.2.bias"]]
-    return [*packed, np.concatenate(output)]
+    return [window[: 2 * quarter + 1].astype(np.float32), *packed, np.concatenate(output)]

@@ -12,7 +12,8 @@ from kernels.begins import token_begins
 from kernels.candidates import Choices, Rows
 from kernels.cross import KeepTasks
 from kernels.head import head_candidates
-from kernels.linear import Layer, linear
+from kernels.epilogue import Layer
+from kernels.linear import linear
 from kernels.pointwise import embed
 from kernels.team import Team, start_team
 from kernels.tile import Floats, Ints

@@ -400,8 +400,6 @@ def silero(rng):
 
     angles = 2 * np.pi * np.arange(129)[:, None] * np.arange(256) / 256
     waves = np.concatenate([np.cos(angles), np.sin(angles)]) * np.hanning(257)[:-1]
-    waves = np.concatenate([waves[:, :129], np.repeat([1, -1], 129)[:, None] * waves[:, 127:0:-1]], axis=1)
-    waves[[129, -1]] = waves[129:, [0, 128]] = 0
     weights = {"stft.forward_basis_buffer": waves.astype(np.float32)[:, None]}
     for i, (out, into) in enumerate([(128, 129), (64, 128), (64, 64), (128, 64)]):
         weights[f"encoder.{i}.reparam_conv.weight"] = drawn(out, into, 3)

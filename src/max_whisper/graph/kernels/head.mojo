@@ -9,7 +9,7 @@ from std.atomic import Atomic
 from std.memory.alloc import unsafe_alloc
 
 from .candidates import Choices, Rows, find
-from .linear import GAP, GROUP, K_BLOCK, free_packed, new_packed
+from .panels import GAP, GROUP, K_BLOCK, free_packed, new_packed
 from .team import Team, Work
 from .tile import Floats, Ints, PANEL, ROWS, ceildiv, rows_in_tile
 from .vocabulary import PART, Room, Vectors, Vocabulary

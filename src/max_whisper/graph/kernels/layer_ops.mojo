@@ -2,7 +2,8 @@
 
 from .attention import encoder_attention
 from .cross import KeepTasks
-from .linear import Layer, linear
+from .epilogue import Layer
+from .linear import linear
 from .pointwise import add, layer_norm, pad_frames
 from .tensors import f32, i32, reached, untracked
 

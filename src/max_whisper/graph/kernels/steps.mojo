@@ -11,8 +11,9 @@ from .beams import Beams
 from .candidates import Choices, LIMITS
 from .candidates import Rows as Asked
 from .cross import cross_attention
+from .epilogue import Layer
 from .head import head_candidates
-from .linear import Layer, linear
+from .linear import linear
 from .past import self_attention
 from .pointwise import embed, layer_norm
 from .standing import END, POSITION, ROW, STARTS, TOKEN, WINDOW, advance, limit

@@ -168,7 +168,7 @@ def widened[mode: StaticString, kind: StaticString, part: Int](row: Ints, column
         var halves = row.unsafe_bitcast[Float16]().unsafe_load[width=WIDTH](part * PANEL + column)
         return bitcast[DType.int32, WIDTH](halves.cast[DType.float32]())
     var word = row.unsafe_load[width=WIDTH](column)
-    comptime if mode == kind:
+    comptime if step[mode]() == step[kind]():
         return word
     comptime if mode == "bfloat16":
         return word << 16 if part == 0 else word & -65536

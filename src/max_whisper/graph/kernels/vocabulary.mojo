@@ -11,8 +11,9 @@ from std.math import sqrt
 from std.memory import bitcast, pack_bits
 from std.memory.alloc import unsafe_alloc
 
-from .linear import Layer, Packed, block_panels, sweep_panels
+from .epilogue import Layer
 from .pack import pack_row, row_words
+from .panels import Packed, block_panels, sweep_panels
 from .tile import (
     F32,
     Floats,

@@ -8,164 +8,248 @@ recurrent layer.
 from std.math import exp, sqrt, tanh
 from std.memory.alloc import unsafe_alloc
 
-from .linear import Layer, linear
+from .pack import larger
+from .panels import K_BLOCK
 from .team import Team, Work
-from .tile import F32, Floats, PANEL, Vec, WIDTH, ceildiv, sweep, words
+from .tile import F32, Floats, PANEL, ROWS, Vec, WIDTH, ceildiv, sweep, tile_rows, words
 
 comptime WINDOW = 512
 comptime CONTEXT = 64  # samples before a window that are heard with it
+comptime MIRRORED = 64  # samples that follow it: its last ones, backwards
 comptime FRAME = 256  # samples that one spectrum is of
 comptime HOP = 128
 comptime FRAMES = 4  # of a window
-comptime EVEN = FRAME // 2 + 1  # cosines that a frame is divided into; also the bins of its spectrum
-comptime ODD = FRAME // 2 - 1  # sines
+comptime BINS = FRAME // 2 + 1
+comptime QUARTER = FRAME // 4
 comptime UNITS = 128
 comptime GATES = 4 * UNITS
 comptime Addresses = Pointer[Int64, MutUntrackedOrigin]
-comptime PART = 24  # windows of a task
+comptime PART = 24  # windows of a task: whole tiles of rows
 comptime ROUND = 8 * PART  # windows that are under way together
+
+# Distances between rows, of which no power of two falls into the same cache sets again and again.
+comptime FOLDED = QUARTER + 8
+comptime FIRST_ROW = FRAMES * BINS + 4
+comptime SECOND_ROW = FRAMES * UNITS + 16
+comptime THIRD_ROW = UNITS + 16
+comptime FOURTH_ROW = UNITS // 2 + 16
+comptime LAST_ROW = UNITS + 16
+
+
+@fieldwise_init
+struct Weights(ImplicitlyCopyable, Movable):
+    """A packed matrix (K, N), and what is added to each column."""
+
+    var panels: Floats
+    var bias: Floats
+    var K: Int
+    var N: Int
 
 
 struct Silero(ImplicitlyCopyable, Movable):
     """The weights, in the order in which `graph/voice.py` gives their addresses; all are float32.
 
     Fields:
-        cosines: From a frame's even part to the spectrum's real part.
-        sines: From its odd part to the imaginary part, which the first and the last bin do not have.
-        first: The convolutions over three neighbouring frames.
+        window: (FRAME / 2 + 1,) what samples are multiplied by, from a frame's ends to its middle.
+        even_cosines: What `Stage.fold` makes of a frame to the real parts of bins 0, 2 and so on, but the last.
+        odd_cosines: To the real parts of bins 1, 3 and so on.
+        even_sines: To the imaginary parts of bins 0, 2 and so on, but the last.
+        odd_sines: To the imaginary parts of bins 1, 3 and so on.
+        first: The convolutions over three neighbouring frames. This one's bins are the even ones, then
+            the odd ones.
         second: Takes every other frame.
-        third: Takes every other frame.
+        third: Of the two frames that are left.
         fourth: Of the one frame that is left.
         input: The recurrent layer's, of what the convolutions find.
         past: The recurrent layer's, of its own values.
         output: (UNITS + 1,) of its rectified values, and what is added.
     """
 
-    var cosines: Layer
-    var sines: Layer
-    var first: Layer
-    var second: Layer
-    var third: Layer
-    var fourth: Layer
-    var input: Layer
-    var past: Layer
+    var window: Floats
+    var even_cosines: Weights
+    var odd_cosines: Weights
+    var even_sines: Weights
+    var odd_sines: Weights
+    var first: Weights
+    var second: Weights
+    var third: Weights
+    var fourth: Weights
+    var input: Weights
+    var past: Weights
     var output: Floats
 
-    def __init__(out self, weights: Addresses):
-        self.cosines = packed_layer(weights, 0, EVEN, EVEN)
-        self.sines = packed_layer(weights, 2, ODD, ODD)
-        self.first = packed_layer(weights, 4, UNITS, 3 * EVEN)
-        self.second = packed_layer(weights, 6, UNITS // 2, 3 * UNITS)
-        self.third = packed_layer(weights, 8, UNITS // 2, 3 * UNITS // 2)
-        self.fourth = packed_layer(weights, 10, UNITS, 3 * UNITS // 2)
-        self.input = packed_layer(weights, 12, GATES, UNITS)
-        self.past = packed_layer(weights, 14, GATES, UNITS)
-        self.output = floats_at(weights, 16)
+    def __init__(out self, arrays: Addresses):
+        self.window = floats_at(arrays, 0)
+        self.even_cosines = weights_at(arrays, 1, QUARTER + 1, QUARTER)
+        self.odd_cosines = weights_at(arrays, 3, QUARTER, QUARTER)
+        self.even_sines = weights_at(arrays, 5, QUARTER, QUARTER)
+        self.odd_sines = weights_at(arrays, 7, QUARTER, QUARTER)
+        self.first = weights_at(arrays, 9, 3 * BINS, UNITS)
+        self.second = weights_at(arrays, 11, 3 * UNITS, UNITS // 2)
+        self.third = weights_at(arrays, 13, UNITS, UNITS // 2)
+        self.fourth = weights_at(arrays, 15, UNITS // 2, UNITS)
+        self.input = weights_at(arrays, 17, UNITS, GATES)
+        self.past = weights_at(arrays, 19, UNITS, GATES)
+        self.output = floats_at(arrays, 21)
 
 
-def floats_at(weights: Addresses, index: Int) -> Floats:
-    return Floats(unsafe_from_address=Int(weights[unsafe_offset=index]))
+def floats_at(arrays: Addresses, index: Int) -> Floats:
+    return Floats(unsafe_from_address=Int(arrays[unsafe_offset=index]))
 
 
-def packed_layer(weights: Addresses, index: Int, N: Int, K: Int) -> Layer:
-    """The layer whose panels and epilogue have that index and the next."""
-    return Layer(words(floats_at(weights, index)), floats_at(weights, index + 1), N, K)
+def weights_at(arrays: Addresses, index: Int, K: Int, N: Int) -> Weights:
+    """The matrix whose panels and bias have that index and the next."""
+    return Weights(floats_at(arrays, index), floats_at(arrays, index + 1), K, N)
 
 
-def layer(a: Floats, layer: Layer, result: Floats, rows: Int):
-    """result (rows, N) = a (rows, K) @ W + bias, on this thread."""
-    linear["float32", "none", False](result, a, layer.K, layer, result, rows, Team(0, 1))
+def multiply[
+    rectified: Bool
+](result: Floats, result_row: Int, a: Floats, a_row: Int, rows: Int, weights: Weights, skipped: Int, K: Int, sums: Floats):
+    """result (rows, N) = a (rows, K) @ W + bias of K rows of W, after some that are skipped.
+
+    Parameters:
+        rectified: Whether what is below 0 becomes 0.
+
+    Args:
+        result: Rows `result_row` apart.
+        result_row: Distance between rows of the output.
+        a: Rows `a_row` apart, as many as whole tiles take.
+        a_row: Distance between rows of A.
+        rows: How many count.
+        weights: W.
+        skipped: Rows of W that are passed over.
+        K: Rows of W that are multiplied.
+        sums: Room for a panel of as many rows as whole tiles take.
+    """
+    for p in range(weights.N // PANEL):
+        var panel = weights.panels.unsafe_offset((p * weights.K + skipped) * PANEL)
+        for k in range(0, K, K_BLOCK):
+            for r in range(0, rows, ROWS):
+                tile_rows["float32", "float32"](
+                    min(ROWS, rows - r),
+                    words(a.unsafe_offset(r * a_row + k)),
+                    a_row,
+                    words(panel.unsafe_offset(k * PANEL)),
+                    min(K_BLOCK, K - k),
+                    words(sums.unsafe_offset(r * PANEL)),
+                    PANEL,
+                    k == 0,
+                )
+        for r in range(rows):
+            for n in range(0, PANEL, WIDTH):
+                var column = p * PANEL + n
+                var x = sums.unsafe_load[width=WIDTH](r * PANEL + n) + weights.bias.unsafe_load[width=WIDTH](column)
+                comptime if rectified:
+                    x = larger(x, Vec(0))
+                result.unsafe_store(r * result_row + column, x)
 
 
-@fieldwise_init
 struct Stage(ImplicitlyCopyable, Movable):
     """Room for what a task's windows become."""
 
-    var frames: Floats
-    var odd: Floats
-    var real: Floats
-    var imaginary: Floats
-    var x: Floats
-    var neighbours: Floats
+    var heard: Floats
+    var folded: Floats  # four of (frames, FOLDED)
+    var spectra: Floats  # and what they become
+    var first: Floats
+    var second: Floats
+    var third: Floats
+    var fourth: Floats
+    var last: Floats
+    var sums: Floats
 
     def __init__(out self):
-        comptime ROWS = PART * FRAMES
-        self.frames = unsafe_alloc[F32](ROWS * (2 * EVEN + 2 * ODD + EVEN + 3 * EVEN), alignment=64)
-        self.odd = self.frames.unsafe_offset(ROWS * EVEN)
-        self.real = self.odd.unsafe_offset(ROWS * ODD)
-        self.imaginary = self.real.unsafe_offset(ROWS * EVEN)
-        self.x = self.imaginary.unsafe_offset(ROWS * ODD)
-        self.neighbours = self.x.unsafe_offset(ROWS * EVEN)
+        comptime HEARD = CONTEXT + WINDOW + MIRRORED + 2 * WIDTH
+        comptime PARTS = 4 * PART * FRAMES * FOLDED
+        comptime ROW = FIRST_ROW + SECOND_ROW + THIRD_ROW + FOURTH_ROW + LAST_ROW
+        self.heard = unsafe_alloc[F32](HEARD + 2 * PARTS + PART * ROW + PART * FRAMES * PANEL, alignment=64)
+        self.folded = self.heard.unsafe_offset(HEARD)
+        self.spectra = self.folded.unsafe_offset(PARTS)
+        self.first = self.spectra.unsafe_offset(PARTS)
+        self.second = self.first.unsafe_offset(PART * FIRST_ROW)
+        self.third = self.second.unsafe_offset(PART * SECOND_ROW)
+        self.fourth = self.third.unsafe_offset(PART * THIRD_ROW)
+        self.last = self.fourth.unsafe_offset(PART * FOURTH_ROW)
+        self.sums = self.last.unsafe_offset(PART * LAST_ROW)
 
-    def fold(self, samples: Floats, count: Int, first: Int, windows: Int):
-        """The even and odd part of each frame of some windows from the `first` on.
+    def part(self, of: Floats, index: Int) -> Floats:
+        """One of the four parts: even and odd bins' cosines, even and odd bins' sines."""
+        return of.unsafe_offset(index * PART * FRAMES * FOLDED)
 
-        There is silence around all `count` samples; behind a window's end, its samples are mirrored.
+    def hear(self, samples: Floats, count: Int, window: Int):
+        """The samples of a window, those before it, and its last ones mirrored; there is silence around all."""
+        var start = window * WINDOW - CONTEXT
+        var first = max(0, -start)
+        var stop = min(CONTEXT + WINDOW, count - start)
+        for i in range(first):
+            self.heard[unsafe_offset=i] = 0
+        for i in range(first, stop):
+            self.heard[unsafe_offset=i] = samples[unsafe_offset=start + i]
+        for i in range(stop, CONTEXT + WINDOW):
+            self.heard[unsafe_offset=i] = 0
+        for i in range(MIRRORED):
+            self.heard[unsafe_offset=CONTEXT + WINDOW + i] = self.heard[unsafe_offset=CONTEXT + WINDOW - 2 - i]
+
+    def fold(self, x: Floats, row: Int, window: Floats):
+        """The four parts of a frame, each of what one kind of bins multiplies by the same numbers.
+
+        Cosines are even about a frame's middle and sines odd; those of even bins are so about its
+        quarters, too, and those of odd bins the other way round.
         """
+        var both = self.part(self.folded, 0).unsafe_offset(row * FOLDED)
+        var apart = self.part(self.folded, 1).unsafe_offset(row * FOLDED)
+        var odd_apart = self.part(self.folded, 2).unsafe_offset(row * FOLDED)
+        var odd_both = self.part(self.folded, 3).unsafe_offset(row * FOLDED)
+        comptime HALF = 2 * QUARTER
+        for n in range(0, QUARTER, WIDTH):
+            var a = x.unsafe_load[width=WIDTH](n)
+            var b = backwards(x, FRAME - n)
+            var c = backwards(x, HALF - n)
+            var d = x.unsafe_load[width=WIDTH](HALF + n)
+            var outer = window.unsafe_load[width=WIDTH](n)
+            var inner = backwards(window, HALF - n)
+            both.unsafe_store(n, outer * (a + b) + inner * (c + d))
+            apart.unsafe_store(n, outer * (a + b) - inner * (c + d))
+            odd_apart.unsafe_store(n, outer * (a - b) - inner * (c - d))
+            odd_both.unsafe_store(n, outer * (a - b) + inner * (c - d))
+        # The ends and the middle have no other that mirrors them. Sines multiply both by 0.
+        var ends = window[] * x[]
+        var middle = window[unsafe_offset=HALF] * x[unsafe_offset=HALF]
+        both[] = ends + middle
+        apart[] = ends - middle
+        var quarter = window[unsafe_offset=QUARTER]
+        var one = x[unsafe_offset=QUARTER]
+        var other = x[unsafe_offset=FRAME - QUARTER]
+        both[unsafe_offset=QUARTER] = quarter * (one + other)
+        odd_both[] = quarter * (one - other)
+
+    def magnitudes(self, windows: Int):
+        """The bins of all frames, from the four parts of their spectra: even ones, then odd ones."""
         for w in range(windows):
-            var start = (first + w) * WINDOW - CONTEXT
-            var heard = samples.unsafe_offset(start)
-            if start < 0 or start + CONTEXT + WINDOW > count:
-                heard = self.x
-                for i in range(CONTEXT + WINDOW):
-                    var inside = start + i >= 0 and start + i < count
-                    heard[unsafe_offset=i] = samples[unsafe_offset=start + i] if inside else F32(0)
             for f in range(FRAMES):
-                var frame = heard.unsafe_offset(f * HOP)
-                var even = self.frames.unsafe_offset((w * FRAMES + f) * EVEN)
-                var odd = self.odd.unsafe_offset((w * FRAMES + f) * ODD)
-                var stop = CONTEXT + WINDOW - f * HOP  # samples from the frame's start that there are
-                even[] = frame[]
-                even[unsafe_offset=FRAME // 2] = frame[unsafe_offset=FRAME // 2]
-                for n in range(1, FRAME // 2):
-                    var other = FRAME - n
-                    if other >= stop:
-                        other = 2 * (stop - 1) - other
-                    var a = frame[unsafe_offset=n]
-                    var b = frame[unsafe_offset=other]
-                    even[unsafe_offset=n] = a + b
-                    odd[unsafe_offset=n - 1] = a - b
-
-    def magnitudes(self, rows: Int):
-        """x (rows, EVEN) from the spectrum's two parts."""
-        for r in range(rows):
-            var real = self.real.unsafe_offset(r * EVEN)
-            var imaginary = self.imaginary.unsafe_offset(r * ODD)
-            var x = self.x.unsafe_offset(r * EVEN)
-            x[] = abs(real[])
-            x[unsafe_offset=ODD + 1] = abs(real[unsafe_offset=ODD + 1])
-            var whole = ODD - ODD % WIDTH
-            for k in range(0, whole, WIDTH):
-                var a = real.unsafe_load[width=WIDTH](k + 1)
-                var b = imaginary.unsafe_load[width=WIDTH](k)
-                x.unsafe_store(k + 1, sqrt(a * a + b * b))
-            for k in range(whole, ODD):
-                var a = real[unsafe_offset=k + 1]
-                var b = imaginary[unsafe_offset=k]
-                x[unsafe_offset=k + 1] = sqrt(a * a + b * b)
-
-    def convolve(self, convolution: Layer, windows: Int, frames: Int, step: Int):
-        """x (windows * frames, channels), rectified, becomes its convolution, at every `step`-th frame."""
-        var channels = convolution.K // 3
-        var rows = 0
-        for w in range(windows):
-            for f in range(0, frames, step):
-                for i in range(3):
-                    var target = self.neighbours.unsafe_offset((rows * 3 + i) * channels)
-                    var at = f + i - 1
-                    var inside = at >= 0 and at < frames
-                    var source = self.x.unsafe_offset((w * frames + (at if inside else 0)) * channels)
-                    for c in range(channels):
-                        target[unsafe_offset=c] = max(source[unsafe_offset=c], 0) if inside else F32(0)
-                rows += 1
-        layer(self.neighbours, convolution, self.x, rows)
-
-    def rectify(self, count: Int):
-        for i in range(0, count, WIDTH):
-            self.x.unsafe_store(i, max(self.x.unsafe_load[width=WIDTH](i), Vec(0)))
+                var row = (w * FRAMES + f) * FOLDED
+                var x = self.first.unsafe_offset(w * FIRST_ROW + f * BINS)
+                for odd in range(2):
+                    var real = self.part(self.spectra, odd).unsafe_offset(row)
+                    var imaginary = self.part(self.spectra, 2 + odd).unsafe_offset(row)
+                    for k in range(0, QUARTER, WIDTH):
+                        var a = real.unsafe_load[width=WIDTH](k)
+                        var b = imaginary.unsafe_load[width=WIDTH](k)
+                        x.unsafe_store(odd * (QUARTER + 1) + k, sqrt(a * a + b * b))
+                # The cosines of the last bin are 1 and -1 in turns.
+                var folded = self.part(self.folded, 0).unsafe_offset(row)
+                var sum = folded[unsafe_offset=QUARTER]
+                for n in range(0, QUARTER, 2):
+                    sum += folded[unsafe_offset=n] - folded[unsafe_offset=n + 1]
+                x[unsafe_offset=QUARTER] = abs(sum)
 
     def free(self):
-        self.frames.unsafe_free()
+        self.heard.unsafe_free()
+
+
+@always_inline
+def backwards(x: Floats, last: Int) -> Vec:
+    """x[last], x[last - 1] and so on."""
+    return x.unsafe_load[width=WIDTH](last - (WIDTH - 1)).reversed()
 
 
 @fieldwise_init
@@ -194,17 +278,58 @@ struct RoundTasks(Work):
         var windows = min(PART, self.windows - first)
         var rows = windows * FRAMES
         var stage = Stage()
-        stage.fold(self.samples, self.count, self.first + first, windows)
-        layer(stage.frames, self.silero.cosines, stage.real, rows)
-        layer(stage.odd, self.silero.sines, stage.imaginary, rows)
-        stage.magnitudes(rows)
-        stage.convolve(self.silero.first, windows, FRAMES, 1)
-        stage.convolve(self.silero.second, windows, FRAMES, 2)
-        stage.convolve(self.silero.third, windows, FRAMES // 2, 2)
-        stage.convolve(self.silero.fourth, windows, 1, 1)
-        stage.rectify(windows * UNITS)
-        layer(stage.x, self.silero.input, self.inputs.unsafe_offset(first * GATES), windows)
+        for w in range(windows):
+            stage.hear(self.samples, self.count, self.first + first + w)
+            for f in range(FRAMES):
+                stage.fold(stage.heard.unsafe_offset(f * HOP), w * FRAMES + f, self.silero.window)
+        comptime for i in range(4):
+            var weights = self._spectrum[i]()
+            multiply[False](
+                stage.part(stage.spectra, i), FOLDED, stage.part(stage.folded, i), FOLDED, rows, weights, 0, weights.K, stage.sums
+            )
+        stage.magnitudes(windows)
+        self._convolve(stage.second, SECOND_ROW, stage.first, FIRST_ROW, windows, self.silero.first, FRAMES, 1, stage.sums)
+        self._convolve(stage.third, THIRD_ROW, stage.second, SECOND_ROW, windows, self.silero.second, FRAMES, 2, stage.sums)
+        multiply[True](
+            stage.fourth, FOURTH_ROW, stage.third, THIRD_ROW, windows, self.silero.third, 0, UNITS, stage.sums
+        )
+        multiply[True](
+            stage.last, LAST_ROW, stage.fourth, FOURTH_ROW, windows, self.silero.fourth, 0, UNITS // 2, stage.sums
+        )
+        multiply[False](
+            self.inputs.unsafe_offset(first * GATES), GATES, stage.last, LAST_ROW, windows, self.silero.input, 0, UNITS, stage.sums
+        )
         stage.free()
+
+    def _spectrum[index: Int](self) -> Weights:
+        comptime if index == 0:
+            return self.silero.even_cosines
+        comptime if index == 1:
+            return self.silero.odd_cosines
+        comptime if index == 2:
+            return self.silero.even_sines
+        return self.silero.odd_sines
+
+    def _convolve(
+        self, result: Floats, result_row: Int, x: Floats, x_row: Int, windows: Int, weights: Weights, frames: Int, step: Int, sums: Floats
+    ):
+        """The rectified convolution of each window's frames, at every `step`-th one."""
+        var channels = weights.K // 3
+        for f in range(0, frames, step):
+            # Before the first frame and after the last there is nothing to multiply.
+            var begin = max(0, f - 1)
+            var taps = min(frames, f + 2) - begin
+            multiply[True](
+                result.unsafe_offset(f // step * weights.N),
+                result_row,
+                x.unsafe_offset(begin * channels),
+                x_row,
+                windows,
+                weights,
+                (begin - f + 1) * channels,
+                taps * channels,
+                sums,
+            )
 
     def _remember(self):
         var sums = unsafe_alloc[F32](GATES, alignment=64)
@@ -216,7 +341,7 @@ struct RoundTasks(Work):
                 1,
                 words(hidden),
                 0,
-                self.silero.past.weight,
+                words(self.silero.past.panels),
                 UNITS * PANEL,
                 GATES // PANEL,
                 UNITS,
