@@ -137,16 +137,15 @@ def pack_silero(weights: Mapping[str, NDArray[np.float32]]) -> list[Array]:
     bins, samples = np.arange(2 * quarter + 1), np.arange(4 * quarter)
     angles = 2 * np.pi * np.outer(bins, samples) / len(samples)
     window = basis[0]
-    real, imaginary = np.split(basis, 2)
-    if (
-        not np.allclose(real, window * np.cos(angles), atol=1e-6)
-        or not np.allclose(np.abs(imaginary), np.abs(window * np.sin(angles)), atol=1e-6)
-        or not np.allclose(window[1:], window[:0:-1], atol=1e-6)
+    cosines, sines = np.cos(angles), np.sin(angles)
+    expected = [np.concatenate([window * cosines, sign * window * sines]) for sign in (1, -1)]
+    if not (
+        any(np.allclose(basis, each, atol=1e-6) for each in expected)
+        and np.allclose(window[1:], window[:0:-1], atol=1e-6)
     ):
         raise DeviceError(
             "the voice activity filter's spectrum is not Silero VAD's: pip install 'max-whisper[vad]' again"
         )
-    cosines, sines = np.cos(angles), np.sin(angles)
     # Of the differences from the middle, the first is multiplied by 0: there the quarter's own stands.
     odd_sines = np.concatenate([sines[1::2, quarter : quarter + 1], sines[1::2, 1:quarter]], axis=1)
     first, second, third, fourth = (

@@ -18,6 +18,7 @@ from max.engine import InferenceSession, read
 from max_whisper.decoding.candidates import candidates
 from max_whisper.decoding.rules import token_set
 from max_whisper.decoding.runtime import Constraint
+from max_whisper.errors import DeviceError
 from max_whisper.graph.artifacts import COMMON, load_modules
 from max_whisper.graph.constraints import ConstraintArrays
 from max_whisper.graph.layers import packed_positions
@@ -408,6 +409,15 @@ def silero(rng):
         weights[f"decoder.rnn.weight_{name}"] = drawn(512, 128) * 2
         weights[f"decoder.rnn.bias_{name}"] = drawn(512)
     return {**weights, "decoder.decoder.2.weight": drawn(1, 128, 1), "decoder.decoder.2.bias": drawn(1)}
+
+
+def test_another_spectrum_is_refused():
+    model = silero(np.random.default_rng(0))
+    for place in (3, 131):  # a cosine and a sine
+        other = model["stft.forward_basis_buffer"].copy()
+        other[place] *= -1
+        with pytest.raises(DeviceError, match="pip install"):
+            pack_silero({**model, "stft.forward_basis_buffer": other})
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
