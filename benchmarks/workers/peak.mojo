@@ -14,7 +14,7 @@ from std.sys.intrinsics import inlined_assembly
 from std.time import perf_counter_ns
 
 from kernels.team import Team, Work, start_team
-from kernels.tile import Ints, JOINS, WIDTH, Words, added_up, dot, multiplied, products_of_bytes, step
+from kernels.tile import Ints, WIDTH, Words, added_up, dot, multiplied, products_of_bytes, step
 
 # Sums on the way at once: more than a core can begin before the first is done, with registers to spare.
 comptime CHAINS = 24 if CompilationTarget.has_avx512f() else 12
@@ -104,7 +104,7 @@ def main() raises:
         memory.unsafe_store(i, Words(1))
     print('{"float32":', rate["float32"](results, team))
     print(', "bfloat16":', rate[multiplied["bfloat16"]()](results, team))
-    print(', "int8":', rate["bounded" if JOINS else multiplied["int8"]()](results, team))
+    print(', "int8":', rate[multiplied["bounded"]()](results, team))
     var tasks = TASKS * threads
     var seconds = Float64.MAX
     for i in range(SWEEPS * SWEPT // PART):

@@ -70,7 +70,9 @@ class _Archive:
             with zipfile.ZipFile(Path(file.name)) as archive:
                 self._members = {info.filename: info for info in archive.infolist()}
                 pickles = [name for name in self._members if name == "data.pkl" or name.endswith("/data.pkl")]
-                if len(pickles) != 1:
+                # torch.save compresses nothing, so nothing that it wrote can fail to be decompressed.
+                stored = all(info.compress_type == zipfile.ZIP_STORED for info in archive.infolist())
+                if len(pickles) != 1 or not stored:
                     raise CheckpointError(f"{file.name} is a zip archive, but not one that torch.save wrote")
                 self._root = pickles[0].removesuffix("data.pkl")
                 if self._members[pickles[0]].file_size > _LARGEST_PICKLE:
@@ -81,7 +83,14 @@ class _Archive:
                 order = f"{self._root}byteorder"
                 if order in self._members and archive.read(order) != b"little":
                     raise CheckpointError(f"{file.name} was written on a big-endian machine; save it again")
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        except (
+            zipfile.BadZipFile,
+            OSError,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+            UnicodeDecodeError,
+        ) as error:
             raise CheckpointError(f"{file.name} is truncated or damaged: {error}") from error
 
     def storage(self, key: str, dtype: str, items: int) -> Tensor:
@@ -90,7 +99,7 @@ class _Archive:
         member = self._members.get(name)
         if member is None:
             raise CheckpointError(f"{self.file.name} is damaged: it lacks {name}")
-        if member.compress_type != zipfile.ZIP_STORED or member.file_size != items * np.dtype(dtype).itemsize:
+        if member.file_size != items * np.dtype(dtype).itemsize:
             raise CheckpointError(
                 f"{self.file.name} is damaged: {name} does not hold {items} numbers as they are"
             )

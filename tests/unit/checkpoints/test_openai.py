@@ -187,17 +187,34 @@ def test_a_big_endian_file_is_refused(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
-def test_compressed_storages_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_compressed_archives_are_refused(compression: int, damaged: bool, tmp_path: Path) -> None:
     tensors = files.random_tensors()
     files.write_openai(tmp_path / "model.pt", DIMS, tensors)
+    packed = tmp_path / "packed.pt"
     with (
         zipfile.ZipFile(tmp_path / "model.pt") as source,
-        zipfile.ZipFile(tmp_path / "packed.pt", "w", zipfile.ZIP_DEFLATED) as target,
+        zipfile.ZipFile(packed, "w", compression) as target,
     ):
         for name in source.namelist():
             target.writestr(name, source.read(name))
-    with pytest.raises(CheckpointError, match=r"archive/data/\d+ does not hold \d+ numbers as they are"):
-        load_checkpoint(tmp_path / "packed.pt")
+        offset = next(info for info in target.infolist() if info.filename.endswith("data.pkl")).header_offset
+    if damaged:
+        content = bytearray(packed.read_bytes())
+        content[offset + 60 : offset + 90] = bytes(30)
+        packed.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"packed\.pt .*not one that torch\.save wrote"):
+        load_checkpoint(packed)
+
+
+def test_names_that_are_no_text_are_damage(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
+        archive.writestr("é/data.pkl", b"")
+    content = (tmp_path / "model.pt").read_bytes().replace("é".encode(), b"\xff\xff")
+    (tmp_path / "model.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"model\.pt is truncated or damaged"):
+        load_checkpoint(tmp_path / "model.pt")
 
 
 def test_the_format_before_the_archive_is_refused_with_a_remedy(tmp_path: Path) -> None:

@@ -99,6 +99,8 @@ def finish[
                     x = floats(c).unsafe_load[width=WIDTH](r * c_row + i) + bias[v]
                 comptime if activation == "gelu":
                     x = gelu[mode](x)
+                comptime if activation == "relu":
+                    x = larger(x, Vec(0))
                 if i + WIDTH <= columns:
                     comptime if has_residual:
                         x += residual.unsafe_load[width=WIDTH](r * result_row + i)

@@ -149,7 +149,7 @@ def block_panels[
         sums: Room for a panel of as many rows as whole tiles take.
     """
     for panel in range(first, stop):
-        multiply[mode](layer, packed, rows, panel, wide, sums)
+        multiply[mode](layer, packed, rows, panel, 0, ceildiv(layer.K, step[mode]()), wide, sums)
         var column = (panel - first) * PANEL
         finish[mode, activation, has_residual, has_bias](
             sums,
@@ -168,18 +168,18 @@ def block_panels[
 @always_inline
 def multiply[
     mode: StaticString
-](layer: Layer, packed: Packed, rows: Int, panel: Int, wide: Ints, sums: Ints):
-    """sums (rows, PANEL) = packed rows @ a panel, see `block_panels`."""
+](layer: Layer, packed: Packed, rows: Int, panel: Int, begin: Int, stop: Int, wide: Ints, sums: Ints):
+    """sums (rows, PANEL) = packed rows @ a panel's words from `begin` to `stop` - 1, see `block_panels`."""
     comptime kind = multiplied[mode]()
     comptime P = parts[mode, kind]()
     var K = ceildiv(layer.K, step[mode]())
-    for k in range(0, K, K_BLOCK // P):
-        var depth = min(K_BLOCK // P, K - k)
+    for k in range(begin, stop, K_BLOCK // P):
+        var depth = min(K_BLOCK // P, stop - k)
         var b = layer.weight.unsafe_offset((panel * K + k) * PANEL)
         comptime if P > 1:
             widen_panel[mode, kind](wide, b, depth)
             b = wide
-        var a = packed.words.unsafe_offset(k * P)
+        var a = packed.words.unsafe_offset((k - begin) * P)
         var whole = rows - rows % ROWS
         for r in range(0, whole, ROWS):
             tile[kind, kind, ROWS, 1](
@@ -190,7 +190,7 @@ def multiply[
                 depth * P,
                 sums.unsafe_offset(r * PANEL),
                 PANEL,
-                k == 0,
+                k == begin,
             )
         if whole < rows:
             tile_rows[kind, kind](
@@ -201,5 +201,5 @@ def multiply[
                 depth * P,
                 sums.unsafe_offset(whole * PANEL),
                 PANEL,
-                k == 0,
+                k == begin,
             )

@@ -8,10 +8,10 @@ recurrent layer.
 from std.math import exp, sqrt, tanh
 from std.memory.alloc import unsafe_alloc
 
-from .pack import larger
-from .panels import K_BLOCK
+from .epilogue import Layer, Scales, finish
+from .panels import Packed, multiply
 from .team import Team, Work
-from .tile import F32, Floats, PANEL, ROWS, Vec, WIDTH, ceildiv, sweep, tile_rows, words
+from .tile import F32, Floats, PANEL, Vec, WIDTH, ceildiv, sweep, words
 
 comptime WINDOW = 512
 comptime CONTEXT = 64  # samples before a window that are heard with it
@@ -36,16 +36,6 @@ comptime FOURTH_ROW = UNITS // 2 + 16
 comptime LAST_ROW = UNITS + 16
 
 
-@fieldwise_init
-struct Weights(ImplicitlyCopyable, Movable):
-    """A packed matrix (K, N), and what is added to each column."""
-
-    var panels: Floats
-    var bias: Floats
-    var K: Int
-    var N: Int
-
-
 struct Silero(ImplicitlyCopyable, Movable):
     """The weights, in the order in which `graph/voice.py` gives their addresses; all are float32.
 
@@ -66,30 +56,30 @@ struct Silero(ImplicitlyCopyable, Movable):
     """
 
     var window: Floats
-    var even_cosines: Weights
-    var odd_cosines: Weights
-    var even_sines: Weights
-    var odd_sines: Weights
-    var first: Weights
-    var second: Weights
-    var third: Weights
-    var fourth: Weights
-    var input: Weights
-    var past: Weights
+    var even_cosines: Layer
+    var odd_cosines: Layer
+    var even_sines: Layer
+    var odd_sines: Layer
+    var first: Layer
+    var second: Layer
+    var third: Layer
+    var fourth: Layer
+    var input: Layer
+    var past: Layer
     var output: Floats
 
     def __init__(out self, arrays: Addresses):
         self.window = floats_at(arrays, 0)
-        self.even_cosines = weights_at(arrays, 1, QUARTER + 1, QUARTER)
-        self.odd_cosines = weights_at(arrays, 3, QUARTER, QUARTER)
-        self.even_sines = weights_at(arrays, 5, QUARTER, QUARTER)
-        self.odd_sines = weights_at(arrays, 7, QUARTER, QUARTER)
-        self.first = weights_at(arrays, 9, 3 * BINS, UNITS)
-        self.second = weights_at(arrays, 11, 3 * UNITS, UNITS // 2)
-        self.third = weights_at(arrays, 13, UNITS, UNITS // 2)
-        self.fourth = weights_at(arrays, 15, UNITS // 2, UNITS)
-        self.input = weights_at(arrays, 17, UNITS, GATES)
-        self.past = weights_at(arrays, 19, UNITS, GATES)
+        self.even_cosines = layer_at(arrays, 1, QUARTER + 1, QUARTER)
+        self.odd_cosines = layer_at(arrays, 3, QUARTER, QUARTER)
+        self.even_sines = layer_at(arrays, 5, QUARTER, QUARTER)
+        self.odd_sines = layer_at(arrays, 7, QUARTER, QUARTER)
+        self.first = layer_at(arrays, 9, 3 * BINS, UNITS)
+        self.second = layer_at(arrays, 11, 3 * UNITS, UNITS // 2)
+        self.third = layer_at(arrays, 13, UNITS, UNITS // 2)
+        self.fourth = layer_at(arrays, 15, UNITS // 2, UNITS)
+        self.input = layer_at(arrays, 17, UNITS, GATES)
+        self.past = layer_at(arrays, 19, UNITS, GATES)
         self.output = floats_at(arrays, 21)
 
 
@@ -97,18 +87,15 @@ def floats_at(arrays: Addresses, index: Int) -> Floats:
     return Floats(unsafe_from_address=Int(arrays[unsafe_offset=index]))
 
 
-def weights_at(arrays: Addresses, index: Int, K: Int, N: Int) -> Weights:
-    """The matrix whose panels and bias have that index and the next."""
-    return Weights(floats_at(arrays, index), floats_at(arrays, index + 1), K, N)
+def layer_at(arrays: Addresses, index: Int, K: Int, N: Int) -> Layer:
+    """The layer whose panels and epilogue have that index and the next."""
+    return Layer(words(floats_at(arrays, index)), floats_at(arrays, index + 1), N, K)
 
 
-def multiply[
-    rectified: Bool
-](result: Floats, result_row: Int, a: Floats, a_row: Int, rows: Int, weights: Weights, skipped: Int, K: Int, sums: Floats):
-    """result (rows, N) = a (rows, K) @ W + bias of K rows of W, after some that are skipped.
-
-    Parameters:
-        rectified: Whether what is below 0 becomes 0.
+def apply[
+    activation: StaticString
+](result: Floats, result_row: Int, a: Floats, a_row: Int, rows: Int, layer: Layer, begin: Int, stop: Int, sums: Floats):
+    """result (rows, N) = activation(a (rows, stop - begin) @ W[begin:stop] + bias).
 
     Args:
         result: Rows `result_row` apart.
@@ -116,32 +103,20 @@ def multiply[
         a: Rows `a_row` apart, as many as whole tiles take.
         a_row: Distance between rows of A.
         rows: How many count.
-        weights: W.
-        skipped: Rows of W that are passed over.
-        K: Rows of W that are multiplied.
+        layer: W and the bias.
+        begin: The first row of W that is multiplied.
+        stop: The row after the last one.
         sums: Room for a panel of as many rows as whole tiles take.
     """
-    for p in range(weights.N // PANEL):
-        var panel = weights.panels.unsafe_offset((p * weights.K + skipped) * PANEL)
-        for k in range(0, K, K_BLOCK):
-            for r in range(0, rows, ROWS):
-                tile_rows["float32", "float32"](
-                    min(ROWS, rows - r),
-                    words(a.unsafe_offset(r * a_row + k)),
-                    a_row,
-                    words(panel.unsafe_offset(k * PANEL)),
-                    min(K_BLOCK, K - k),
-                    words(sums.unsafe_offset(r * PANEL)),
-                    PANEL,
-                    k == 0,
-                )
-        for r in range(rows):
-            for n in range(0, PANEL, WIDTH):
-                var column = p * PANEL + n
-                var x = sums.unsafe_load[width=WIDTH](r * PANEL + n) + weights.bias.unsafe_load[width=WIDTH](column)
-                comptime if rectified:
-                    x = larger(x, Vec(0))
-                result.unsafe_store(r * result_row + column, x)
+    # float32 has no scales, and needs no room to be widened.
+    var scales = Scales(unsafe_from_address=Int(sums))
+    var packed = Packed(words(a), a_row, scales)
+    for p in range(layer.N // PANEL):
+        multiply["float32"](layer, packed, rows, p, begin, stop, words(sums), words(sums))
+        var place = result.unsafe_offset(p * PANEL)
+        finish["float32", activation, False, True](
+            words(sums), PANEL, scales, rows, PANEL, layer, p * PANEL, place, result_row, place
+        )
 
 
 struct Stage(ImplicitlyCopyable, Movable):
@@ -283,25 +258,25 @@ struct RoundTasks(Work):
             for f in range(FRAMES):
                 stage.fold(stage.heard.unsafe_offset(f * HOP), w * FRAMES + f, self.silero.window)
         comptime for i in range(4):
-            var weights = self._spectrum[i]()
-            multiply[False](
-                stage.part(stage.spectra, i), FOLDED, stage.part(stage.folded, i), FOLDED, rows, weights, 0, weights.K, stage.sums
+            var layer = self._spectrum[i]()
+            apply["none"](
+                stage.part(stage.spectra, i), FOLDED, stage.part(stage.folded, i), FOLDED, rows, layer, 0, layer.K, stage.sums
             )
         stage.magnitudes(windows)
         self._convolve(stage.second, SECOND_ROW, stage.first, FIRST_ROW, windows, self.silero.first, FRAMES, 1, stage.sums)
         self._convolve(stage.third, THIRD_ROW, stage.second, SECOND_ROW, windows, self.silero.second, FRAMES, 2, stage.sums)
-        multiply[True](
+        apply["relu"](
             stage.fourth, FOURTH_ROW, stage.third, THIRD_ROW, windows, self.silero.third, 0, UNITS, stage.sums
         )
-        multiply[True](
+        apply["relu"](
             stage.last, LAST_ROW, stage.fourth, FOURTH_ROW, windows, self.silero.fourth, 0, UNITS // 2, stage.sums
         )
-        multiply[False](
+        apply["none"](
             self.inputs.unsafe_offset(first * GATES), GATES, stage.last, LAST_ROW, windows, self.silero.input, 0, UNITS, stage.sums
         )
         stage.free()
 
-    def _spectrum[index: Int](self) -> Weights:
+    def _spectrum[index: Int](self) -> Layer:
         comptime if index == 0:
             return self.silero.even_cosines
         comptime if index == 1:
@@ -311,23 +286,23 @@ struct RoundTasks(Work):
         return self.silero.odd_sines
 
     def _convolve(
-        self, result: Floats, result_row: Int, x: Floats, x_row: Int, windows: Int, weights: Weights, frames: Int, step: Int, sums: Floats
+        self, result: Floats, result_row: Int, x: Floats, x_row: Int, windows: Int, layer: Layer, frames: Int, step: Int, sums: Floats
     ):
         """The rectified convolution of each window's frames, at every `step`-th one."""
-        var channels = weights.K // 3
+        var channels = layer.K // 3
         for f in range(0, frames, step):
             # Before the first frame and after the last there is nothing to multiply.
             var begin = max(0, f - 1)
-            var taps = min(frames, f + 2) - begin
-            multiply[True](
-                result.unsafe_offset(f // step * weights.N),
+            var stop = min(frames, f + 2)
+            apply["relu"](
+                result.unsafe_offset(f // step * layer.N),
                 result_row,
                 x.unsafe_offset(begin * channels),
                 x_row,
                 windows,
-                weights,
+                layer,
                 (begin - f + 1) * channels,
-                taps * channels,
+                (stop - f + 1) * channels,
                 sums,
             )
 
@@ -341,7 +316,7 @@ struct RoundTasks(Work):
                 1,
                 words(hidden),
                 0,
-                words(self.silero.past.panels),
+                self.silero.past.weight,
                 UNITS * PANEL,
                 GATES // PANEL,
                 UNITS,
