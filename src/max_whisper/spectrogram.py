@@ -65,17 +65,12 @@ class LogMel:
         self._blocks = _Blocks(kept)
         self._top = _decades(np.zeros(1, np.float32))[0]
         self._sounding = 0
-        filters, window = mel_filters(n_mels), _window()
+        transformed = _Transform(n_mels)
         frames = 0
 
         def framed() -> Iterator[Floats]:
             nonlocal frames
             frames = yield from _framed(pieces, padding)
-
-        def transformed(frames: Floats) -> Floats:
-            spectrum = np.fft.rfft(frames * window).astype(np.complex64, copy=False)
-            power = np.square(spectrum.real) + np.square(spectrum.imag)
-            return _decades(np.matmul(filters, power.T))
 
         with one_blas_thread():
             for block in _meanwhile(transformed, framed()):
@@ -105,6 +100,37 @@ class LogMel:
 
 #: A recording's log-mel (n_mels, frames) as consumers take it.
 Mel = LogMel | Floats
+
+
+class _Transform:
+    """Frames to the logarithms of their mel powers.
+
+    Everything on the way has its place once and for all: new arrays of this size come page by page
+    from the system, which takes as long as to fill them.
+    """
+
+    def __init__(self, n_mels: int) -> None:
+        self._filters = mel_filters(n_mels)
+        self._window = _window()
+        # numpy transforms in double precision, whatever it is given.
+        self._frames = np.empty((BLOCK, N_FFT), np.float64)
+        bins = N_FFT // 2 + 1
+        self._spectrum = np.empty((BLOCK, bins), np.complex128)
+        self._rounded = np.empty((BLOCK, bins), np.complex64)
+        self._power = np.empty((2, BLOCK, bins), np.float32)
+
+    def __call__(self, frames: Floats) -> Floats:
+        """(n, N_FFT), at most :data:`BLOCK`, to (n_mels, n)."""
+        n = len(frames)
+        np.multiply(frames, self._window, out=self._frames[:n], dtype=np.float32)
+        np.fft.rfft(self._frames[:n], out=self._spectrum[:n])
+        rounded = self._rounded[:n]
+        rounded[:] = self._spectrum[:n]
+        power, imaginary = self._power[:, :n]
+        np.square(rounded.real, out=power)
+        np.square(rounded.imag, out=imaginary)
+        power += imaginary
+        return _decades(np.matmul(self._filters, power.T))
 
 
 def _meanwhile(change: Callable[[Floats], Floats], items: Iterable[Floats]) -> Iterator[Floats]:

@@ -80,7 +80,7 @@ class Vocabulary:
     """A model's tokens, whatever the language and task.
 
     Attributes:
-        ranks: Bytes of the ordinary tokens -> id; a token's id is its merge rank.
+        ranks: Bytes of the ordinary tokens -> id, in order; a token's id is its merge rank.
         num_languages: How many language tokens there are.
         special_tokens: Text of the special tokens -> id, in order of id.
         n_vocab: The number of all tokens.
@@ -122,12 +122,9 @@ class Vocabulary:
 
     @cached_property
     def _bytes(self) -> list[bytes]:
-        table: list[bytes | None] = [None] * len(self.ranks)
-        for token, rank in self.ranks.items():
-            if not 0 <= rank < len(table) or table[rank] is not None:
-                raise TokenizerError(f"the vocabulary is damaged: id {rank} of {token!r} is out of place")
-            table[rank] = token
-        return [*table, *(name.encode() for name in self.special_tokens)]  # type: ignore[list-item]
+        if list(self.ranks.values()) != list(range(len(self.ranks))):
+            raise TokenizerError("the vocabulary is damaged: its ids are not 0, 1, 2 and so on")
+        return [*self.ranks, *(name.encode() for name in self.special_tokens)]
 
     def encode(self, text: str, **options: Any) -> list[int]:
         """Text -> ids; ``options`` are those of :meth:`tiktoken.Encoding.encode`."""

@@ -8,7 +8,7 @@ the tokenizer's business. The ids equal the ranks of openai-whisper's ``.tiktoke
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, ItemsView, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,10 @@ class LazyVocabulary(Mapping[bytes, int]):
         """The tokens with their ids, at a dictionary's speed."""
         return self._all().items()
 
+    def values(self) -> ValuesView[int]:
+        """The ids, at a dictionary's speed."""
+        return self._all().values()
+
     def __len__(self) -> int:
         """How many ordinary tokens there are: the id of ``<|endoftext|>``."""
         return len(self._all())
@@ -67,29 +71,27 @@ def directory_vocabulary(directory: Path) -> Mapping[bytes, int] | None:
     return None
 
 
-def _vocabulary(tokens: list[str], where: str) -> dict[bytes, int]:
-    """All tokens in order of id -> the bytes and ids of those before ``<|endoftext|>``."""
-    if END_OF_TEXT not in tokens:
+def _vocabulary(text: str, where: str) -> dict[bytes, int]:
+    """All tokens in order of id, one a line -> the bytes and ids of those before ``<|endoftext|>``."""
+    lines = f"\n{text}\n"
+    end = lines.find(f"\n{END_OF_TEXT}\n")
+    if end < 0:
         raise CheckpointError(f"{where} is not Whisper's vocabulary: it has no {END_OF_TEXT}")
-    end = tokens.index(END_OF_TEXT)
-    decoded = dict(zip(_decoded(tokens[:end], where), range(end)))
-    if len(decoded) != end:
+    tokens = _decoded(lines[1:end], where) if end else []
+    ids = dict(zip(tokens, range(len(tokens))))
+    if len(ids) != len(tokens):
         raise CheckpointError(f"{where} is damaged: two ids stand for the same bytes")
-    return decoded
+    return ids
 
 
-def _decoded(tokens: list[str], where: str) -> list[bytes]:
+def _decoded(lines: str, where: str) -> list[bytes]:
     """All tokens at once: fifty thousand one by one take the time of opening a model."""
-    if not tokens:
-        return []
-    characters = np.frombuffer("\n".join(tokens).encode("utf-32-le", "surrogatepass"), np.uint32)
+    characters = np.frombuffer(lines.encode("utf-32-le", "surrogatepass"), np.uint32)
     values = _alphabet()[np.minimum(characters, _BEYOND)]
     if (values == _STRAY).any():
         stray = chr(int(characters[values == _STRAY][0]))
         raise CheckpointError(f"{where} is damaged: {stray!r} is not in the alphabet of byte-level BPE")
     ends = [*np.flatnonzero(characters == ord("\n")).tolist(), len(characters)]
-    if len(ends) != len(tokens):
-        raise CheckpointError(f"{where} is damaged: a token contains a line break")
     raw = values.astype(np.uint8).tobytes()
     return [raw[start + 1 : stop] for start, stop in zip([-1, *ends], ends)]
 
@@ -110,13 +112,20 @@ def _alphabet() -> NDArray[np.uint16]:
     return table
 
 
-def _lines(path: Path) -> list[str]:
+def _text(path: Path) -> str:
     try:
-        text = path.read_bytes().decode("utf-8")
+        # As it is: other characters that end lines are part of tokens.
+        return path.read_bytes().decode("utf-8").removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
-    # splitlines would also split at characters that are part of tokens
-    return text.removesuffix("\n").split("\n")
+
+
+def _joined(tokens: list[str], where: str) -> str:
+    """Tokens, one a line."""
+    text = "\n".join(tokens)
+    if text.count("\n") != max(0, len(tokens) - 1):
+        raise CheckpointError(f"{where} is damaged: a token contains a line break")
+    return text
 
 
 def _json(path: Path) -> Any:
@@ -126,14 +135,14 @@ def _json(path: Path) -> Any:
         raise CheckpointError(f"cannot read {path}: {error}") from error
 
 
-def _token_list(path: Path) -> list[str]:
+def _token_list(path: Path) -> str:
     value = _json(path)
     if not isinstance(value, list) or not all(isinstance(token, str) for token in value):
         raise CheckpointError(f"{path} is not a list of tokens")
-    return value
+    return _joined(value, str(path))
 
 
-def _vocab_json(path: Path) -> list[str]:
+def _vocab_json(path: Path) -> str:
     tokens = _token_ids(path, _json(path))
     added = path.with_name("added_tokens.json")
     if END_OF_TEXT not in tokens and added.is_file():
@@ -141,7 +150,7 @@ def _vocab_json(path: Path) -> list[str]:
     return _in_order(tokens, str(path))
 
 
-def _tokenizer_json(path: Path) -> list[str]:
+def _tokenizer_json(path: Path) -> str:
     value = _json(path)
     try:
         tokens = _token_ids(path, value["model"]["vocab"])
@@ -157,17 +166,18 @@ def _token_ids(path: Path, value: Any) -> dict[str, int]:
     return value
 
 
-def _in_order(tokens: Mapping[str, int], where: str) -> list[str]:
-    """The tokens up to ``<|endoftext|>``; beyond it ids may have gaps, before it they may not."""
+def _in_order(tokens: Mapping[str, int], where: str) -> str:
+    """The tokens up to ``<|endoftext|>``, one a line; beyond it ids may have gaps, before it they may not."""
     end = tokens.get(END_OF_TEXT, len(tokens))
     ordered = sorted((number, token) for token, number in tokens.items() if number <= end)
     if [number for number, _ in ordered] != list(range(len(ordered))):
         raise CheckpointError(f"{where} is damaged: some ids below {end} are missing or stand twice")
-    return [token for _, token in ordered]
+    return _joined([token for _, token in ordered], where)
 
 
-_READERS: Mapping[str, Callable[[Path], list[str]]] = {
-    "vocabulary.txt": _lines,
+#: They give all tokens, one a line.
+_READERS: Mapping[str, Callable[[Path], str]] = {
+    "vocabulary.txt": _text,
     "vocabulary.json": _token_list,
     "vocab.json": _vocab_json,
     "tokenizer.json": _tokenizer_json,

@@ -22,7 +22,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from importlib.metadata import version
 from pathlib import Path
 
 from max.engine import CompiledModel, read
@@ -30,7 +29,7 @@ from max.engine import CompiledModel, read
 from max_whisper.checkpoints import cache_folder
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.errors import ArtifactError
-from max_whisper.graph.companion import find_artifact
+from max_whisper.graph.companion import MAX_VERSION, find_artifact
 from max_whisper.graph.module import KERNELS
 from max_whisper.graph.processor import processor
 
@@ -76,7 +75,7 @@ class ModuleSpec:
         shape = dataclasses.replace(self.dims, n_vocab=0)
         parts = {
             "graphs": {**dataclasses.asdict(self), "dims": dataclasses.asdict(shape)},
-            "max": version("max"),
+            "max": MAX_VERSION,
             "sources": sources_hash(),
             "processor": target,
         }

@@ -16,15 +16,19 @@ import warnings
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from max import _core
 
 from max_whisper.errors import ArtifactWarning
 from max_whisper.graph.processor import runnable_families
 
 if TYPE_CHECKING:
     from max_whisper.graph.artifacts import ModuleSpec
+
+#: importlib.metadata says the same, and takes 15 ms of every start to do so.
+MAX_VERSION = _core.__version__
 
 PACKAGE = "max_whisper_graphs"
 MANIFEST = "manifest.json"
@@ -102,9 +106,7 @@ def find_artifact(spec: ModuleSpec, sources: str) -> bytes | None:
 def manifest(entries: Iterable[Entry], sources: str) -> str:
     """The manifest of a package that holds ``entries``, as JSON."""
     listed = [dataclasses.asdict(entry) for entry in entries]
-    return json.dumps(
-        {"format": FORMAT, "max": version("max"), "sources": sources, "graphs": listed}, indent=1
-    )
+    return json.dumps({"format": FORMAT, "max": MAX_VERSION, "sources": sources, "graphs": listed}, indent=1)
 
 
 def open_companion(folder: Path, sources: str) -> Companion | None:
@@ -124,8 +126,8 @@ def open_companion(folder: Path, sources: str) -> Companion | None:
     except (OSError, ValueError, KeyError, TypeError):
         _warn(f"{folder / MANIFEST} is damaged")
         return None
-    if made_for[:2] != (FORMAT, version("max")):
-        _warn(f"the compiled graphs in {folder} are for MAX {made_for[1]}, not {version('max')}")
+    if made_for[:2] != (FORMAT, MAX_VERSION):
+        _warn(f"the compiled graphs in {folder} are for MAX {made_for[1]}, not {MAX_VERSION}")
         return None
     if made_for[2] != sources:
         _warn(f"the compiled graphs in {folder} are of another version of max-whisper")

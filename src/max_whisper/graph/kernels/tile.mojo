@@ -28,6 +28,7 @@ comptime WIDTH = simd_width_of[DType.float32]()
 comptime Vec = SIMD[DType.float32, WIDTH]
 comptime Words = SIMD[DType.int32, WIDTH]
 
+comptime LINE = 16  # words of a line of the cache
 comptime PANEL = 32  # columns in a panel; part of the format of packed weights on disk
 comptime WIDEST = 2 if WIDTH >= 8 else 4  # vectors of columns in the largest tile
 # Rows in the largest tile: accumulators, one row of the panel and a broadcast fill the registers.
@@ -279,6 +280,8 @@ def tile[
     comptime INTEGER = kind == "int16" or kind == "int8"
     comptime CHAINS = P if INTEGER and P * MR * NP * VECS <= SUMS else 1
     comptime SIZE = MR * NP * VECS
+    # Widening four bits takes so long that memory would wait: the panels after these are asked for.
+    comptime LATE = mode == "int4" and kind == "int16"
     comptime for section in range(PANEL // COLS):
         comptime offset = section * COLS
         var acc = Array[Words, CHAINS * SIZE](fill=Words(0))
@@ -294,6 +297,10 @@ def tile[
         comptime ROUND = 2 if P == 1 and (WIDTH < 16 or MR * NP * VECS <= 16) else 1
         var whole = K - K % ROUND
         for k in range(0, whole, ROUND):
+            comptime if LATE and section == 0:
+                comptime for p in range(NP):
+                    for line in range(0, PANEL, LINE):
+                        fetch(floats(b).unsafe_offset(p * b_panel + (NP * K + k) * PANEL + line))
             comptime if kind == "bounded":
                 add_joined[MR, NP, VECS, CHAINS](acc, a, a_row, b, b_panel, k, offset)
             else:
@@ -389,7 +396,7 @@ def fetch_row(x: Floats, row: Int, D: Int):
     No processor foresees rows that lie in pages of their own.
     """
     comptime AHEAD = 8
-    for d in range(0, D, 16):
+    for d in range(0, D, LINE):
         fetch(x.unsafe_offset(AHEAD * row + d))
 
 

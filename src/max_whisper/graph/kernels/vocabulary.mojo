@@ -18,6 +18,7 @@ from .tile import (
     F32,
     Floats,
     Ints,
+    LINE,
     PANEL,
     ROWS,
     Vec,
@@ -37,7 +38,6 @@ comptime Addresses = Pointer[Int64, MutUntrackedOrigin]
 comptime PART = 2048  # tokens that are looked at together
 comptime UNCOMMON = 2.5  # standard deviations above a part's mean from which a logit is looked at again
 comptime FEW = 16  # channels that stand out
-comptime LINE = 16  # words of a line of the cache
 comptime KIND = multiplied["int8"]()
 
 
