@@ -88,12 +88,12 @@ def finish[
                 comptime if quantised[mode]():
                     var given = scales[unsafe_offset=r]
                     x = c.unsafe_load[width=WIDTH](r * c_row + i).cast[DType.float32]() * scale[v]
+                    # Scales and sums of int4 are those of sixteen times its value, which int8 alone has.
+                    comptime times = F32(16 if mode == "int4" and multiplied[mode]() != "int8" else 1)
                     comptime if multiplied[mode]() != "int16":
                         var zero = given.zero.cast[DType.float32]() * given.step
-                        x = x.fma(Vec(given.step), offset[v].fma(Vec(-zero), bias[v]))
+                        x = x.fma(Vec(given.step * times), offset[v].fma(Vec(-zero), bias[v]))
                     else:
-                        # int4 has sixteen times its value as int8, and here it has not.
-                        comptime times = F32(16 if mode == "int4" else 1)
                         x = x.fma(Vec(given.step * times), bias[v])
                 else:
                     x = floats(c).unsafe_load[width=WIDTH](r * c_row + i) + bias[v]

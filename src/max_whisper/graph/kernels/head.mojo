@@ -14,7 +14,7 @@ from .team import Team, Work
 from .tile import Floats, Ints, PANEL, ROWS, ceildiv, rows_in_tile
 from .vocabulary import PART, Room, Vectors, Vocabulary
 
-comptime CHUNK = 4 * ROWS  # rows whose logits of a part are computed at once
+comptime CHUNK = 48  # rows whose logits of a part are computed at once, in whole tiles
 
 
 @fieldwise_init
@@ -112,7 +112,9 @@ def head_candidates[
     """
     var tiles = ceildiv(L, ROWS)
     var vectors = Vectors(
-        new_packed(tiles, vocabulary.few_words() + GAP), new_packed(tiles, vocabulary.rest_words() + GAP)
+        new_packed(tiles, vocabulary.few_words() + GAP),
+        new_packed(tiles, vocabulary.rest_words() + GAP),
+        new_packed(tiles, vocabulary.quick_words() + GAP),
     )
     team.do(PackTasks(vocabulary, vectors, x, L, K), tiles)
     var begin = rows.V
@@ -125,3 +127,4 @@ def head_candidates[
     next.unsafe_free()
     free_packed(vectors.few)
     free_packed(vectors.rest)
+    free_packed(vectors.quick)

@@ -10,7 +10,7 @@ Words are multiplied as they are where the processor has an instruction for it, 
 way otherwise: float16 to float32, bfloat16 to float32, int8 to int16. Words of int4 are always widened,
 to int8 (of sixteen times their value, which costs less) or to int16. Words of bounded int8
 (`graph/precision.py`) are multiplied as they are by AVX2 too: it adds products of bytes up in int16,
-which holds four of them then, one pair from each of two words.
+which holds four of them then, one pair from each of two words. Words of int4 are widened to such.
 
 Each output is one chain of additions in the order of k, whatever the number of rows in the tile:
 a row's result never depends on which rows were computed beside it.
@@ -69,7 +69,7 @@ def ceildiv(a: Int, b: Int) -> Int:
 
 def multiplied[mode: StaticString]() -> StaticString:
     """In what the words of a linear layer are multiplied: widened where the processor wants it."""
-    comptime if mode == "bounded" and JOINS:
+    comptime if JOINS and (mode == "bounded" or mode == "int4"):
         return "bounded"
     comptime if quantised[mode]():
         return "int8" if BYTES else "int16"
@@ -175,6 +175,10 @@ def widened[mode: StaticString, kind: StaticString, part: Int](row: Ints, column
         return word << 16 if part == 0 else word & -65536
     comptime if mode == "int4" and kind == "int8":
         return (word << 4 if part == 0 else word) & -0x0F0F0F10
+    comptime if mode == "int4" and kind == "bounded":
+        comptime BYTES_OF = SIMD[DType.int8, 4 * WIDTH]
+        var unsigned = bitcast[DType.int8, 4 * WIDTH]((word if part == 0 else word >> 4) & 0x0F0F0F0F)
+        return bitcast[DType.int32, WIDTH]((unsigned ^ BYTES_OF(8)) - BYTES_OF(8))
     comptime if mode == "int4":
         comptime place = part // 2 + part % 2 * 2  # of the pair's four bits, from the lowest on
         comptime above = Int16(12 - 4 * place)
@@ -223,7 +227,7 @@ def add_step[
 
 @always_inline
 def add_joined[
-    MR: Int, NP: Int, VECS: Int, CHAINS: Int
+    mode: StaticString, MR: Int, NP: Int, VECS: Int, CHAINS: Int
 ](
     mut acc: Array[Words, CHAINS * MR * NP * VECS],
     a: Ints,
@@ -233,17 +237,21 @@ def add_joined[
     k: Int,
     offset: Int,
 ):
-    """`add_step` for the k-th words of bounded weights and the next, whose int16 sums are joined."""
+    """`add_step` for two words of bounded weights, whose int16 sums are joined: the k-th and the next, or
+    the two that the k-th is widened to."""
+    comptime P = parts[mode, "bounded"]()
     comptime for p in range(NP):
         var first = Array[Words, VECS](fill=Words(0))
         var second = Array[Words, VECS](fill=Words(0))
         comptime for v in range(VECS):
-            var row = b.unsafe_offset(p * b_panel + k * PANEL + offset + v * WIDTH)
-            first[v] = row.unsafe_load[width=WIDTH](0)
-            second[v] = row.unsafe_load[width=WIDTH](PANEL)
+            var row = b.unsafe_offset(p * b_panel + k * PANEL)
+            first[v] = widened[mode, "bounded", 0](row, offset + v * WIDTH)
+            comptime if P == 1:
+                row = row.unsafe_offset(PANEL)
+            second[v] = widened[mode, "bounded", P - 1](row, offset + v * WIDTH)
         comptime for r in range(MR):
-            var x = Words(a[unsafe_offset=r * a_row + k])
-            var y = Words(a[unsafe_offset=r * a_row + k + 1])
+            var x = Words(a[unsafe_offset=r * a_row + k * P])
+            var y = Words(a[unsafe_offset=r * a_row + k * P + 1])
             comptime for v in range(VECS):
                 comptime i = (r * NP + p) * VECS + v
                 acc[i] += added_up(products_of_bytes(x, first[v]) + products_of_bytes(y, second[v]))
@@ -281,7 +289,7 @@ def tile[
     comptime CHAINS = P if INTEGER and P * MR * NP * VECS <= SUMS else 1
     comptime SIZE = MR * NP * VECS
     # Widening four bits takes so long that memory would wait: the panels after these are asked for.
-    comptime LATE = mode == "int4" and kind == "int16"
+    comptime LATE = mode == "int4" and kind != "int8"
     comptime for section in range(PANEL // COLS):
         comptime offset = section * COLS
         var acc = Array[Words, CHAINS * SIZE](fill=Words(0))
@@ -302,7 +310,7 @@ def tile[
                     for line in range(0, PANEL, LINE):
                         fetch(floats(b).unsafe_offset(p * b_panel + (NP * K + k) * PANEL + line))
             comptime if kind == "bounded":
-                add_joined[MR, NP, VECS, CHAINS](acc, a, a_row, b, b_panel, k, offset)
+                add_joined[mode, MR, NP, VECS, CHAINS](acc, a, a_row, b, b_panel, k, offset)
             else:
                 comptime for i in range(ROUND):
                     add_step[mode, kind, MR, NP, VECS, CHAINS](acc, a, a_row, b, b_panel, k + i, offset)

@@ -39,18 +39,23 @@ comptime PART = 2048  # tokens that are looked at together
 comptime UNCOMMON = 2.5  # standard deviations above a part's mean from which a logit is looked at again
 comptime FEW = 16  # channels that stand out
 comptime KIND = multiplied["int8"]()
+comptime QUICK = multiplied["int4"]()
 
 
 @fieldwise_init
 struct Vectors(ImplicitlyCopyable, Movable):
-    """Rows of K numbers as words, in two parts: a few that stand out, and the rest, which may be all."""
+    """Rows of K numbers as words, in two parts: a few that stand out, and the rest, which may be all.
+
+    The rest is there a second time where four bits of a token are multiplied otherwise than eight.
+    """
 
     var few: Packed
     var rest: Packed
+    var quick: Packed
 
     def row(self, row: Int) -> Self:
         """The rows from that one on."""
-        return Self(self.few.row(row), self.rest.row(row))
+        return Self(self.few.row(row), self.rest.row(row), self.quick.row(row))
 
 
 @fieldwise_init
@@ -98,6 +103,10 @@ trait Vocabulary(Deinitable, ImplicitlyCopyable, Movable):
 
     def rest_words(self) -> Int:
         """Words of the rest."""
+        ...
+
+    def quick_words(self) -> Int:
+        """Words of the rest as four bits meet it."""
         ...
 
     def pack(self, vectors: Vectors, row: Int, x: Floats):
@@ -179,6 +188,9 @@ struct PlainVocabulary[mode: StaticString](Vocabulary):
 
     def rest_words(self) -> Int:
         return row_words[Self.mode, multiplied[Self.mode]()](self.layer.K)
+
+    def quick_words(self) -> Int:
+        return 0
 
     def pack(self, vectors: Vectors, row: Int, x: Floats):
         pack_at[Self.mode](vectors.rest, row, x, self.layer.K)
@@ -267,6 +279,9 @@ struct QuickVocabulary(Vocabulary):
     def rest_words(self) -> Int:
         return self.lines() * LINE * parts["int8", KIND]()
 
+    def quick_words(self) -> Int:
+        return row_words["int4", QUICK](self.text.K)
+
     def pack(self, vectors: Vectors, row: Int, x: Floats):
         # What fills up the lines is zero, as it meets what else a token's first line holds.
         var K = FEW + self.text.K
@@ -280,7 +295,9 @@ struct QuickVocabulary(Vocabulary):
         var words = vectors.few.words.unsafe_offset(row * vectors.few.row_length)
         for i in range(FEW // 4 * parts["int8", KIND](), self.few_words()):
             words[unsafe_offset=i] = 0
-        pack_at["int4"](vectors.rest, row, values.unsafe_offset(4 * LINE), 4 * LINE * self.lines())
+        var rest = values.unsafe_offset(4 * LINE)
+        pack_at["int8"](vectors.rest, row, rest, 4 * LINE * self.lines())
+        pack_at["int4"](vectors.quick, row, rest, self.text.K)
         values.unsafe_free()
 
     def logits(self, result: Floats, result_row: Int, vectors: Vectors, rows: Int, first: Int, stop: Int, room: Room):
@@ -290,7 +307,7 @@ struct QuickVocabulary(Vocabulary):
         var text = min(stop, self.text.N)
         if first < text:
             panel_logits["int4", True](
-                result, result_row, vectors.rest, rows, self.text, first // PANEL, text // PANEL, room
+                result, result_row, vectors.quick, rows, self.text, first // PANEL, text // PANEL, room
             )
         var others = max(first, self.text.N)
         if others < stop:
