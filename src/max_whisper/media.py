@@ -158,7 +158,8 @@ def stream_audio(
 
 def scaled(samples: NDArray[np.int16]) -> NDArray[np.float32]:
     """16-bit samples as float32 in [-1, 1)."""
-    floats: NDArray[np.float32] = np.multiply(samples, 1 / 32768, dtype=np.float32, order="C")
+    floats = samples.astype(np.float32, order="C")
+    floats *= np.float32(1 / 32768)
     return floats
 
 
@@ -292,4 +293,10 @@ def _flush(resampler: Any) -> list[NDArray[np.int16]]:
 
 
 def _resampled(resampler: Any, frame: AudioFrame | None) -> list[NDArray[np.int16]]:
-    return [out.to_ndarray() for out in resampler.resample(frame)]
+    return [_samples(out) for out in resampler.resample(frame)]
+
+
+def _samples(frame: AudioFrame) -> NDArray[np.int16]:
+    """(channels, n): what ``to_ndarray`` makes of 16 bits, without its copy of one channel."""
+    planes = [np.frombuffer(plane, np.int16, frame.samples) for plane in frame.planes]  # type: ignore[call-overload]
+    return planes[0][None] if len(planes) == 1 else np.stack(planes)

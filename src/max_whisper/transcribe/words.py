@@ -121,12 +121,10 @@ def _timings(
     probabilities: ArrayLike,
 ) -> list[WordTiming]:
     """Words from when each of their tokens begins, and the last one ends."""
-    bounds = np.cumsum([0, *map(len, word_tokens)]).tolist()
-    likely = np.asarray(probabilities)
-    return [
-        WordTiming(word, ids, float(times[i]), float(times[j]), float(np.mean(likely[i:j])))
-        for word, ids, i, j in zip(words, word_tokens, bounds, bounds[1:])
-    ]
+    bounds = np.cumsum([0, *map(len, word_tokens)])
+    means = np.add.reduceat(probabilities, bounds[:-1]) / np.diff(bounds)
+    at = times[bounds].tolist()
+    return [WordTiming(*each) for each in zip(words, word_tokens, at, at[1:], means.tolist())]
 
 
 def merge_punctuations(alignment: list[WordTiming], prepended: str, appended: str) -> None:

@@ -11,7 +11,7 @@ from std.memory import bitcast, pack_bits
 from std.memory.alloc import unsafe_alloc
 
 from .pack import larger
-from .tile import F32, Floats, Ints, Vec, WIDTH, ceildiv
+from .tile import F32, Floats, Ints, PANEL, Vec, WIDTH, ceildiv
 from .vocabulary import PART
 
 comptime NEVER = F32.MIN  # minus infinity
@@ -246,6 +246,15 @@ struct Rows(ImplicitlyCopyable, Movable):
                 choices.logprobs.unsafe_offset(row * self.k),
                 choices.watched.unsafe_offset(row),
             )
+
+    def wanted(self, L: Int, keeps: Bool) -> Int:
+        """How many tokens have anything to do with what is asked, in whole panels, if logits are not kept."""
+        if self.k > 0 or keeps:
+            return self.V
+        var stop = Int32(0)
+        for row in range(L):
+            stop = max(stop, self.limits[unsafe_offset=row * LIMITS + WATCH_STOP])
+        return min(self.V, ceildiv(Int(stop), PANEL) * PANEL)
 
     def begin(self, row: Int) -> Int:
         """Where a row's timestamps begin."""

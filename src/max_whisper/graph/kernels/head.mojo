@@ -96,14 +96,14 @@ struct HeadTasks[V: Vocabulary](Work):
 
 def head_candidates[
     V: Vocabulary
-](choices: Choices, x: Floats, vocabulary: V, rows: Rows, L: Int, K: Int, kept: Floats, keeps: Bool, team: Team):
+](choices: Choices, x: Floats, vocabulary: V, asked: Rows, L: Int, K: Int, kept: Floats, keeps: Bool, team: Team):
     """Candidates of L rows, whose logits are what the vocabulary makes of (L, K) x.
 
     Args:
         choices: Written.
         x: (L, K).
         vocabulary: The output head.
-        rows: What is asked.
+        asked: What is asked.
         L: Rows.
         K: State.
         kept: (L, V), written with all logits if `keeps`.
@@ -117,6 +117,8 @@ def head_candidates[
         new_packed(tiles, vocabulary.quick_words() + GAP),
     )
     team.do(PackTasks(vocabulary, vectors, x, L, K), tiles)
+    var rows = asked
+    rows.V = asked.wanted(L, keeps)
     var begin = rows.V
     for row in range(L):
         begin = min(begin, rows.begin(row))

@@ -114,7 +114,7 @@ trait Vocabulary(Deinitable, ImplicitlyCopyable, Movable):
         ...
 
     def logits(self, result: Floats, result_row: Int, vectors: Vectors, rows: Int, first: Int, stop: Int, room: Room):
-        """The logits of the tokens from `first`, a multiple of PART, to `stop` - 1.
+        """The logits of the tokens from `first` to `stop` - 1.
 
         Args:
             result: The first token's.
@@ -122,7 +122,7 @@ trait Vocabulary(Deinitable, ImplicitlyCopyable, Movable):
             vectors: The rows.
             rows: How many, at most CHUNK.
             first: A multiple of PART.
-            stop: A multiple of PART too, or V.
+            stop: A multiple of PART too, or of PANEL, or V.
             room: Room.
         """
         ...
