@@ -16,6 +16,8 @@ from .vocabulary import PART
 
 comptime NEVER = F32.MIN  # minus infinity
 comptime UVec = SIMD[DType.uint32, WIDTH]
+comptime MANY = 32  # lanes: several vectors on the way at once hide each other's latency
+comptime Many = SIMD[DType.float32, MANY]
 
 # Columns of a row of `limits`.
 comptime FIRST = 0
@@ -51,19 +53,19 @@ struct Sum(ImplicitlyCopyable, Movable):
         self.total = 0
 
     def __init__(out self, x: Floats, count: Int):
-        var vector = Vec(NEVER)
-        var whole = count - count % WIDTH
-        for i in range(0, whole, WIDTH):
-            vector = larger(vector, x.unsafe_load[width=WIDTH](i))
+        var vector = Many(NEVER)
+        var whole = count - count % MANY
+        for i in range(0, whole, MANY):
+            vector = larger[MANY](vector, x.unsafe_load[width=MANY](i))
         self.top = vector.reduce_max()
         for i in range(whole, count):
             self.top = max(self.top, x[unsafe_offset=i])
         self.total = 0
         if self.top == NEVER:
             return
-        var sum = Vec(0)
-        for i in range(0, whole, WIDTH):
-            sum += exp(x.unsafe_load[width=WIDTH](i) - Vec(self.top))  # of minus infinity it is 0
+        var sum = Many(0)
+        for i in range(0, whole, MANY):
+            sum += exp(x.unsafe_load[width=MANY](i) - Many(self.top))  # of minus infinity it is 0
         self.total = sum.reduce_add()
         for i in range(whole, count):
             self.total += exp(x[unsafe_offset=i] - self.top)
@@ -128,13 +130,13 @@ struct Best(ImplicitlyCopyable, Movable):
 
     def search(self, x: Floats, start: Int, count: Int):
         """Offers x[0] to x[count - 1], the tokens from `start` on."""
-        for i in range(0, count, WIDTH):
-            if i + WIDTH > count or self.tokens[unsafe_offset=self.k - 1] < 0:
-                for lane in range(i, min(i + WIDTH, count)):
+        for i in range(0, count, MANY):
+            if i + MANY > count or self.tokens[unsafe_offset=self.k - 1] < 0:
+                for lane in range(i, min(i + MANY, count)):
                     self.offer(Int32(start + lane), x[unsafe_offset=lane])
                 continue
             # Few are worth a look.
-            var better = pack_bits(x.unsafe_load[width=WIDTH](i).gt(Vec(self.least())))
+            var better = pack_bits(x.unsafe_load[width=MANY](i).gt(Many(self.least())))
             while better != 0:
                 var lane = i + Int(count_trailing_zeros(better))
                 self.offer(Int32(start + lane), x[unsafe_offset=lane])

@@ -328,18 +328,19 @@ struct QuickVocabulary(Vocabulary):
 
     def look_again(self, logits: Floats, vector: Vectors, first: Int, count: Int, found: Ints):
         """Computes those logits of a part of the text that are uncommonly high from eight bits."""
-        var sum = Vec(0)
-        var squares = Vec(0)
-        for i in range(0, count, WIDTH):
-            var x = logits.unsafe_load[width=WIDTH](i)
+        comptime Panel = SIMD[DType.float32, PANEL]
+        var sum = Panel(0)
+        var squares = Panel(0)
+        for i in range(0, count, PANEL):
+            var x = logits.unsafe_load[width=PANEL](i)
             sum += x
             squares = x.fma(x, squares)
         var mean = sum.reduce_add() / F32(count)
         var deviation = sqrt(max(F32(0), squares.reduce_add() / F32(count) - mean * mean))
-        var high = Vec(mean + UNCOMMON * deviation)
+        var high = Panel(mean + UNCOMMON * deviation)
         var many = 0
-        for i in range(0, count, WIDTH):
-            var higher = pack_bits(logits.unsafe_load[width=WIDTH](i).gt(high))
+        for i in range(0, count, PANEL):
+            var higher = pack_bits(logits.unsafe_load[width=PANEL](i).gt(high))
             while higher != 0:
                 var i_found = i + Int(count_trailing_zeros(higher))
                 found[unsafe_offset=many] = Int32(i_found)
