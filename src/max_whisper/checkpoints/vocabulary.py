@@ -161,7 +161,7 @@ def _tokenizer_json(path: Path) -> str:
 
 
 def _token_ids(path: Path, value: Any) -> dict[str, int]:
-    if not isinstance(value, dict) or not all(type(number) is int for number in value.values()):
+    if not isinstance(value, dict) or not {int}.issuperset(map(type, value.values())):
         raise CheckpointError(f"{path} does not give ids to tokens")
     return value
 
@@ -169,10 +169,10 @@ def _token_ids(path: Path, value: Any) -> dict[str, int]:
 def _in_order(tokens: Mapping[str, int], where: str) -> str:
     """The tokens up to ``<|endoftext|>``, one a line; beyond it ids may have gaps, before it they may not."""
     end = tokens.get(END_OF_TEXT, len(tokens))
-    ordered = sorted((number, token) for token, number in tokens.items() if number <= end)
-    if [number for number, _ in ordered] != list(range(len(ordered))):
+    ordered = sorted(tokens, key=tokens.__getitem__)[: end + 1]
+    if [*map(tokens.__getitem__, ordered)] != [*range(len(ordered))]:
         raise CheckpointError(f"{where} is damaged: some ids below {end} are missing or stand twice")
-    return _joined([token for _, token in ordered], where)
+    return _joined(ordered, where)
 
 
 #: They give all tokens, one a line.

@@ -176,9 +176,9 @@ def widened[mode: StaticString, kind: StaticString, part: Int](row: Ints, column
     comptime if mode == "int4" and kind == "int8":
         return (word << 4 if part == 0 else word) & -0x0F0F0F10
     comptime if mode == "int4" and kind == "bounded":
-        comptime BYTES_OF = SIMD[DType.int8, 4 * WIDTH]
-        var unsigned = bitcast[DType.int8, 4 * WIDTH]((word if part == 0 else word >> 4) & 0x0F0F0F0F)
-        return bitcast[DType.int32, WIDTH]((unsigned ^ BYTES_OF(8)) - BYTES_OF(8))
+        comptime Bytes = SIMD[DType.int8, 4 * WIDTH]
+        var halves = bitcast[DType.int8, 4 * WIDTH]((word if part == 0 else word >> 4) & 0x0F0F0F0F)
+        return bitcast[DType.int32, WIDTH]((halves ^ Bytes(8)) - Bytes(8))  # gives them their signs
     comptime if mode == "int4":
         comptime place = part // 2 + part % 2 * 2  # of the pair's four bits, from the lowest on
         comptime above = Int16(12 - 4 * place)

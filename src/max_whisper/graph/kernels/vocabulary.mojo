@@ -46,7 +46,7 @@ comptime QUICK = multiplied["int4"]()
 struct Vectors(ImplicitlyCopyable, Movable):
     """Rows of K numbers as words, in two parts: a few that stand out, and the rest, which may be all.
 
-    The rest is there a second time where four bits of a token are multiplied otherwise than eight.
+    The rest is there twice: as eight bits of a token meet it and as four do, which may be multiplied otherwise.
     """
 
     var few: Packed
