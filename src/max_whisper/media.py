@@ -297,6 +297,6 @@ def _resampled(resampler: Any, frame: AudioFrame | None) -> list[NDArray[np.int1
 
 
 def _samples(frame: AudioFrame) -> NDArray[np.int16]:
-    """(channels, n): what ``to_ndarray`` makes of 16 bits, without its copy of one channel."""
+    """(channels, n) of one channel or of planes; ``to_ndarray`` gives the same and copies it."""
     planes = [np.frombuffer(plane, np.int16, frame.samples) for plane in frame.planes]  # type: ignore[call-overload]
     return planes[0][None] if len(planes) == 1 else np.stack(planes)

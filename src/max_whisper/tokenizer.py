@@ -123,7 +123,7 @@ class Vocabulary:
     @cached_property
     def _bytes(self) -> list[bytes]:
         if list(self.ranks.values()) != list(range(len(self.ranks))):
-            raise TokenizerError("the vocabulary is damaged: its ids are not 0, 1, 2 and so on")
+            raise TokenizerError("the vocabulary is damaged: its ids are not 0, 1, 2 and so on, in order")
         return [*self.ranks, *(name.encode() for name in self.special_tokens)]
 
     def encode(self, text: str, **options: Any) -> list[int]:

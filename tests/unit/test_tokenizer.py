@@ -59,8 +59,9 @@ def test_ids_outside_the_vocabulary(vocabulary: Vocabulary) -> None:
 
 
 def test_damaged_vocabularies() -> None:
-    with pytest.raises(TokenizerError, match="not 0, 1, 2"):
-        Vocabulary({**BYTES, b"ab": 7}).decode([7])
+    for damaged in ({**BYTES, b"ab": 7}, {b"ab": 256, **BYTES}):
+        with pytest.raises(TokenizerError, match="not 0, 1, 2 and so on, in order"):
+            Vocabulary(damaged).decode([7])
     with pytest.raises(TokenizerError, match="languages"):
         Vocabulary(BYTES, num_languages=101)
 

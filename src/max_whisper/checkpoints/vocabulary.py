@@ -8,6 +8,7 @@ the tokenizer's business. The ids equal the ranks of openai-whisper's ``.tiktoke
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from functools import cache
 from pathlib import Path
@@ -169,7 +170,8 @@ def _token_ids(path: Path, value: Any) -> dict[str, int]:
 def _in_order(tokens: Mapping[str, int], where: str) -> str:
     """The tokens up to ``<|endoftext|>``, one a line; beyond it ids may have gaps, before it they may not."""
     end = tokens.get(END_OF_TEXT, len(tokens))
-    ordered = sorted(tokens, key=tokens.__getitem__)[: end + 1]
+    ordered = sorted(tokens, key=tokens.__getitem__)
+    ordered = ordered[: bisect_right(ordered, end, key=tokens.__getitem__)]
     if [*map(tokens.__getitem__, ordered)] != [*range(len(ordered))]:
         raise CheckpointError(f"{where} is damaged: some ids below {end} are missing or stand twice")
     return _joined(ordered, where)

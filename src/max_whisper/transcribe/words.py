@@ -122,7 +122,8 @@ def _timings(
 ) -> list[WordTiming]:
     """Words from when each of their tokens begins, and the last one ends."""
     bounds = np.cumsum([0, *map(len, word_tokens)])
-    means = np.add.reduceat(probabilities, bounds[:-1]) / np.diff(bounds)
+    # Bytes at the end that form no character belong to no word.
+    means = np.add.reduceat(np.asarray(probabilities)[: bounds[-1]], bounds[:-1]) / np.diff(bounds)
     at = times[bounds].tolist()
     return [WordTiming(*each) for each in zip(words, word_tokens, at, at[1:], means.tolist())]
 

@@ -115,6 +115,8 @@ def test_what_is_not_byte_level_is_refused(
         ("vocab.json", b'{"a": "0"}'),
         ("vocab.json", b'{"a": 0, "b": 2, "<|endoftext|>": 3}'),
         ("vocab.json", b'{"a": 0, "b": 0, "<|endoftext|>": 2}'),
+        ("vocab.json", b'{"a": 0, "<|endoftext|>": 1, "b": 1}'),
+        ("vocab.json", b'{"a": 0, "b": 1, "<|endoftext|>": 1}'),
         ("vocab.json", b"{"),
         ("tokenizer.json", b"[]"),
         ("tokenizer.json", b'{"model": {}}'),

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import zlib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.errors import ArtifactError, ArtifactWarning
 from max_whisper.graph import artifacts, companion, compile, processor
 from max_whisper.graph.artifacts import COMMON, ModuleSpec, load_modules, sources_hash
-from max_whisper.graph.companion import MANIFEST, PACKAGE, Entry, manifest
+from max_whisper.graph.companion import MANIFEST, MAX_VERSION, PACKAGE, Entry, manifest
 from max_whisper.graph.processor import FAMILIES, runnable_families
 
 ROOT = Path(__file__).parents[3]
@@ -238,3 +239,7 @@ def test_a_first_start_compiles_nothing(tmp_path, monkeypatch):
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert not cache.exists()
+
+
+def test_the_library_says_the_version_of_its_package():
+    assert version("max") == MAX_VERSION

@@ -143,6 +143,7 @@ class Case:
         self.qkv = rng.normal(size=(positions, 3 * state)).astype(np.float32)
         self.threads = threads
         self.keeps = True  # all logits
+        self.k = 3  # candidates
         self.kv = rng.normal(size=(positions, 2 * state)).astype(np.float32)
         self.tokens(np.linspace(0, positions, 5).astype(int)[:-1], positions)
         self.samples = rng.normal(size=700).astype(np.float32)
@@ -209,7 +210,7 @@ class Case:
         arrays += [self.vocabulary(mode) for mode in MODES]
         said, constraints = self.said[rows], np.array(self.constraints, object)[rows]
         arrays += [self.hidden[rows], *ConstraintArrays().fill(constraints)]
-        return [*arrays, np.zeros(3, np.int32), np.zeros(len(said) if self.keeps else 0, np.int32), said]
+        return [*arrays, np.zeros(self.k, np.int32), np.zeros(len(said) if self.keeps else 0, np.int32), said]
 
     def linear(self, mode, in_bytes):
         """What the mode computes, with the mode's own rounding of inputs and no other."""
@@ -372,6 +373,23 @@ def test_tokens_are_chosen_among_all_logits(kernels, mode, rows):
     case.keeps = False
     unkept = case.run(kernels)[-5 * len(MODES) :][5 * MODES.index(mode) :][:4]
     assert np.array_equal(unkept[0], tokens) and np.array_equal(unkept[1], logprobs) and not unkept[3].size
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_watched_is_the_same_where_nothing_is_chosen(kernels, mode):
+    """Tokens behind it are not computed then, wherever the last one that counts may be."""
+    case = Case(7, 64, 32)
+    case.keeps = False
+    logits = case.hidden @ case.embedding.astype(np.float32).T
+    for stops in ([TEXT] * 7, [100, 2049, 7, 2048, 1, TEXT, 33], [TEXT + 40, VOCABULARY, 9, 9, 9, 9, 9]):
+        likely = [int(row[:stop].argmax()) for row, stop in zip(logits, stops)]
+        case.constraints = [Constraint(watch=watch, watch_stop=stop) for watch, stop in zip(likely, stops)]
+        case.constraints[2] = Constraint()
+        watched = []
+        for case.k in (3, 0):
+            watched.append(case.run(kernels)[-5 * len(MODES) :][5 * MODES.index(mode) + 2])
+        assert same(*watched)
+        assert np.isnan(watched[1][2]) and (np.delete(watched[1], 2) > 0.1).all()
 
 
 def test_threads_do_not_change_results(kernels):

@@ -127,6 +127,22 @@ def test_a_text_that_was_cut_off_ends_with_the_windows_speech():
     assert (word.start, word.end) == (0, 0.6)
 
 
+def test_bytes_that_form_no_character_count_for_no_word():
+    class Cut(TinyTokenizer):
+        def split_to_word_tokens(self, ids):
+            return super().split_to_word_tokens(ids[:-1])
+
+    text = TINY.encode("ab cd")
+    work = traced_alignment(0, 60, result_of([TIMESTAMP_BEGIN, *text], ends=True), 6, Cut(), [(0, 0)])
+    next(work)
+    with pytest.raises(StopIteration) as end:
+        work.send(np.arange(6))
+    words = end.value.value
+    assert [word.word for word in words] == ["ab", " c"]
+    chances = [np.exp(-0.5 - 0.1 * np.array(part)).mean() for part in ([1, 2], [3, 4])]
+    assert [word.probability for word in words] == pytest.approx(chances)
+
+
 def test_fast_words_need_the_queries():
     bare = replace(result_of([TIMESTAMP_BEGIN]), trace=Trace((-0.5,)))
     with pytest.raises(ValueError, match="without keeping"):

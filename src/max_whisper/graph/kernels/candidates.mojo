@@ -249,13 +249,13 @@ struct Rows(ImplicitlyCopyable, Movable):
                 choices.watched.unsafe_offset(row),
             )
 
-    def wanted(self, L: Int, keeps: Bool) -> Int:
-        """How many tokens have anything to do with what is asked, in whole panels, if logits are not kept."""
-        if self.k > 0 or keeps:
-            return self.V
+    def watched_tokens(self, L: Int) -> Int:
+        """How many tokens count for what is watched, in whole panels."""
         var stop = Int32(0)
         for row in range(L):
-            stop = max(stop, self.limits[unsafe_offset=row * LIMITS + WATCH_STOP])
+            var limits = self.limits.unsafe_offset(row * LIMITS)
+            if limits[unsafe_offset=WATCH] >= 0:
+                stop = max(stop, limits[unsafe_offset=WATCH_STOP])
         return min(self.V, ceildiv(Int(stop), PANEL) * PANEL)
 
     def begin(self, row: Int) -> Int:

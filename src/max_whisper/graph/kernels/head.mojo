@@ -14,7 +14,7 @@ from .team import Team, Work
 from .tile import Floats, Ints, PANEL, ROWS, ceildiv, rows_in_tile
 from .vocabulary import PART, Room, Vectors, Vocabulary
 
-comptime CHUNK = 48  # rows whose logits of a part are computed at once, in whole tiles
+comptime CHUNK = 48 // ROWS * ROWS  # rows whose logits of a part are computed at once
 
 
 @fieldwise_init
@@ -118,7 +118,8 @@ def head_candidates[
     )
     team.do(PackTasks(vocabulary, vectors, x, L, K), tiles)
     var rows = asked
-    rows.V = asked.wanted(L, keeps)
+    if asked.k == 0 and not keeps:
+        rows.V = max(asked.watched_tokens(L), vocabulary.quick_tokens())
     var begin = rows.V
     for row in range(L):
         begin = min(begin, rows.begin(row))

@@ -21,7 +21,6 @@ from .tile import (
     LINE,
     PANEL,
     ROWS,
-    Vec,
     WIDTH,
     Words,
     ceildiv,
@@ -91,6 +90,10 @@ trait Vocabulary(Deinitable, ImplicitlyCopyable, Movable):
         ...
 
     def tokens(self) -> Int:
+        ...
+
+    def quick_tokens(self) -> Int:
+        """How many of them are looked at in four bits first, all of a part together."""
         ...
 
     def embed(self, result: Floats, token: Int):
@@ -167,6 +170,9 @@ struct PlainVocabulary[mode: StaticString](Vocabulary):
 
     def tokens(self) -> Int:
         return self.layer.N
+
+    def quick_tokens(self) -> Int:
+        return 0
 
     def embed(self, result: Floats, token: Int):
         comptime S = step[Self.mode]()
@@ -256,6 +262,9 @@ struct QuickVocabulary(Vocabulary):
     def tokens(self) -> Int:
         return self.few.N
 
+    def quick_tokens(self) -> Int:
+        return self.text.N
+
     def lines(self) -> Int:
         """Lines of the rest of a token."""
         return ceildiv(self.text.K, 4 * LINE)
@@ -296,6 +305,7 @@ struct QuickVocabulary(Vocabulary):
         for i in range(FEW // 4 * parts["int8", KIND](), self.few_words()):
             words[unsafe_offset=i] = 0
         var rest = values.unsafe_offset(4 * LINE)
+        # Where both are multiplied alike they are the same, which costs next to nothing.
         pack_at["int8"](vectors.rest, row, rest, 4 * LINE * self.lines())
         pack_at["int4"](vectors.quick, row, rest, self.text.K)
         values.unsafe_free()
