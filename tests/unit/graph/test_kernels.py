@@ -389,7 +389,7 @@ def test_what_is_watched_is_the_same_where_nothing_is_chosen(kernels, mode):
         for case.k in (3, 0):
             watched.append(case.run(kernels)[-5 * len(MODES) :][5 * MODES.index(mode) + 2])
         assert same(*watched)
-        assert np.isnan(watched[1][2]) and (np.delete(watched[1], 2) > 0.1).all()
+        assert np.isnan(watched[1][2]) and (np.delete(watched[1], 2) > 1 / VOCABULARY).all()
 
 
 def test_threads_do_not_change_results(kernels):
