@@ -83,14 +83,7 @@ class _Archive:
                 order = f"{self._root}byteorder"
                 if order in self._members and archive.read(order) != b"little":
                     raise CheckpointError(f"{file.name} was written on a big-endian machine; save it again")
-        except (
-            zipfile.BadZipFile,
-            OSError,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-            UnicodeDecodeError,
-        ) as error:
+        except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, UnicodeDecodeError) as error:
             raise CheckpointError(f"{file.name} is truncated or damaged: {error}") from error
 
     def storage(self, key: str, dtype: str, items: int) -> Tensor:

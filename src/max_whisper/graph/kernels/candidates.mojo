@@ -11,13 +11,11 @@ from std.memory import bitcast, pack_bits
 from std.memory.alloc import unsafe_alloc
 
 from .pack import larger
-from .tile import F32, Floats, Ints, PANEL, Vec, WIDTH, ceildiv
+from .tile import F32, Floats, Ints, PANEL, Panel, Vec, WIDTH, ceildiv
 from .vocabulary import PART
 
 comptime NEVER = F32.MIN  # minus infinity
 comptime UVec = SIMD[DType.uint32, WIDTH]
-comptime MANY = 32  # lanes: several vectors on the way at once hide each other's latency
-comptime Many = SIMD[DType.float32, MANY]
 
 # Columns of a row of `limits`.
 comptime FIRST = 0
@@ -53,19 +51,19 @@ struct Sum(ImplicitlyCopyable, Movable):
         self.total = 0
 
     def __init__(out self, x: Floats, count: Int):
-        var vector = Many(NEVER)
-        var whole = count - count % MANY
-        for i in range(0, whole, MANY):
-            vector = larger[MANY](vector, x.unsafe_load[width=MANY](i))
+        var vector = Panel(NEVER)
+        var whole = count - count % PANEL
+        for i in range(0, whole, PANEL):
+            vector = larger[PANEL](vector, x.unsafe_load[width=PANEL](i))
         self.top = vector.reduce_max()
         for i in range(whole, count):
             self.top = max(self.top, x[unsafe_offset=i])
         self.total = 0
         if self.top == NEVER:
             return
-        var sum = Many(0)
-        for i in range(0, whole, MANY):
-            sum += exp(x.unsafe_load[width=MANY](i) - Many(self.top))  # of minus infinity it is 0
+        var sum = Panel(0)
+        for i in range(0, whole, PANEL):
+            sum += exp(x.unsafe_load[width=PANEL](i) - Panel(self.top))  # of minus infinity it is 0
         self.total = sum.reduce_add()
         for i in range(whole, count):
             self.total += exp(x[unsafe_offset=i] - self.top)
@@ -130,13 +128,13 @@ struct Best(ImplicitlyCopyable, Movable):
 
     def search(self, x: Floats, start: Int, count: Int):
         """Offers x[0] to x[count - 1], the tokens from `start` on."""
-        for i in range(0, count, MANY):
-            if i + MANY > count or self.tokens[unsafe_offset=self.k - 1] < 0:
-                for lane in range(i, min(i + MANY, count)):
+        for i in range(0, count, PANEL):
+            if i + PANEL > count or self.tokens[unsafe_offset=self.k - 1] < 0:
+                for lane in range(i, min(i + PANEL, count)):
                     self.offer(Int32(start + lane), x[unsafe_offset=lane])
                 continue
             # Few are worth a look.
-            var better = pack_bits(x.unsafe_load[width=MANY](i).gt(Many(self.least())))
+            var better = pack_bits(x.unsafe_load[width=PANEL](i).gt(Panel(self.least())))
             while better != 0:
                 var lane = i + Int(count_trailing_zeros(better))
                 self.offer(Int32(start + lane), x[unsafe_offset=lane])

@@ -10,11 +10,10 @@ from std.memory import bitcast
 from std.sys.intrinsics import llvm_intrinsic
 
 from .pack import larger, pack_row, quantise_pairs
-from .tile import F32, Floats, PANEL, WIDTH, words
+from .tile import F32, Floats, PANEL, Panel, WIDTH, words
 
 comptime LANES = 2 * WIDTH  # two vectors on the way at once hide each other's latency
 comptime Lanes = SIMD[DType.float32, LANES]
-comptime Panel = SIMD[DType.float32, PANEL]
 comptime WHOLE = F32(8388608)  # 2^23: from here on float32 has whole numbers only
 comptime NONE = F32(-1e30)  # a score that weighs nothing, and that can be calculated with
 comptime LOG2_E = F32(1.4426950408889634)

@@ -10,7 +10,7 @@ Words are multiplied as they are where the processor has an instruction for it, 
 way otherwise: float16 to float32, bfloat16 to float32, int8 to int16. Words of int4 are always widened,
 to int8 (of sixteen times their value, which costs less) or to int16. Words of bounded int8
 (`graph/precision.py`) are multiplied as they are by AVX2 too: it adds products of bytes up in int16,
-which holds four of them then, one pair from each of two words. Words of int4 are widened to such.
+which holds four of them then, one pair from each of two words; there int4 is widened to such bytes.
 
 Each output is one chain of additions in the order of k, whatever the number of rows in the tile:
 a row's result never depends on which rows were computed beside it.
@@ -30,6 +30,7 @@ comptime Words = SIMD[DType.int32, WIDTH]
 
 comptime LINE = 16  # words of a line of the cache
 comptime PANEL = 32  # columns in a panel; part of the format of packed weights on disk
+comptime Panel = SIMD[DType.float32, PANEL]  # several vectors on the way at once hide each other's latency
 comptime WIDEST = 2 if WIDTH >= 8 else 4  # vectors of columns in the largest tile
 # Rows in the largest tile: accumulators, one row of the panel and a broadcast fill the registers.
 comptime ROWS = 12 if CompilationTarget.has_avx512f() else 6

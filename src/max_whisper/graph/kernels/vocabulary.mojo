@@ -20,6 +20,7 @@ from .tile import (
     Ints,
     LINE,
     PANEL,
+    Panel,
     ROWS,
     WIDTH,
     Words,
@@ -338,7 +339,6 @@ struct QuickVocabulary(Vocabulary):
 
     def look_again(self, logits: Floats, vector: Vectors, first: Int, count: Int, found: Ints):
         """Computes those logits of a part of the text that are uncommonly high from eight bits."""
-        comptime Panel = SIMD[DType.float32, PANEL]
         var sum = Panel(0)
         var squares = Panel(0)
         for i in range(0, count, PANEL):
