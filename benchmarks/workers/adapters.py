@@ -56,54 +56,54 @@ class Adapter:
 
 
 class StageClock:
-    """A runtime that notes how long each call takes: an encoded window, a pass of the decoder."""
+    """Notes how long each call of a runtime takes: an encoded window, a pass of the decoder.
+
+    Args:
+        runtime: The class whose calls are timed from now on.
+    """
 
     def __init__(self, runtime: Any) -> None:
-        self._runtime = runtime
         self.encodes: list[float] = []
         self.passes: list[tuple[int, int, int, float]] = []  # tokens, outputs, windows, seconds
+        for name, note in (("encode", self._encoded), ("forward", self._passed), ("run", self._ran)):
+            setattr(runtime, name, _timed(getattr(runtime, name), note))
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._runtime, name)
+    def _encoded(self, seconds: float, *_: Any) -> None:
+        self.encodes.append(seconds)
 
-    def encode(self, mel: Any, window: int) -> None:
-        start = time.perf_counter()
-        self._runtime.encode(mel, window)
-        self.encodes.append(time.perf_counter() - start)
-
-    def forward(self, batch: Any) -> Any:
-        start = time.perf_counter()
-        found = self._runtime.forward(batch)
-        seconds = time.perf_counter() - start
+    def _passed(self, seconds: float, batch: Any, _: Any) -> None:
         windows = len(set(batch.windows.tolist()))
         self.passes.append((len(batch.tokens), len(batch.outputs), windows, seconds))
+
+    def _ran(self, seconds: float, run: Any, found: Any) -> None:
+        steps = len(found.tokens)
+        windows = len(set(run.windows.tolist()))
+        self.passes += [(len(run.rows), len(run.rows), windows, seconds / steps)] * steps
+
+
+def _timed(call: Callable[..., Any], note: Callable[..., None]) -> Callable[..., Any]:
+    """A method that tells its seconds, its first argument and its result."""
+
+    def timed(runtime: Any, given: Any, *more: Any) -> Any:
+        start = time.perf_counter()
+        found = call(runtime, given, *more)
+        note(time.perf_counter() - start, given, found)
         return found
 
-    def run(self, run: Any) -> Any:
-        start = time.perf_counter()
-        found = self._runtime.run(run)
-        steps = len(found.tokens)
-        seconds = (time.perf_counter() - start) / steps
-        windows = len(set(run.windows.tolist()))
-        self.passes += [(len(run.rows), len(run.rows), windows, seconds)] * steps
-        return found
+    return timed
 
 
 class MaxWhisper(Adapter):
     package = "max-whisper"
 
     def load(self) -> None:
-        from max_whisper.checkpoints import load_checkpoint
-        from max_whisper.graph.runtime import load_runtime
-        from max_whisper.model import Whisper
-        from max_whisper.tokenizer import Vocabulary
+        from max_whisper import load_model
 
-        checkpoint = load_checkpoint(self.model)
-        precision = self.options["precision"]
-        self.clock = StageClock(load_runtime(checkpoint, precision=precision, threads=self.threads))
-        vocabulary = Vocabulary(checkpoint.vocabulary, checkpoint.dims.num_languages)
-        heads, silence = checkpoint.alignment_heads, self.clock.silence
-        self.whisper = Whisper(self.clock, vocabulary, alignment_heads=heads, silence=silence)
+        self.whisper = load_model(self.model, precision=self.options["precision"], threads=self.threads)
+
+        from max_whisper.graph.runtime import MaxRuntime
+
+        self.clock = StageClock(MaxRuntime)
 
     def _settings(self) -> dict[str, Any]:
         more = {"beam_size": self.beam} if self.beam > 1 else {}

@@ -18,6 +18,7 @@ ALLOWED = {
     "errors": set(),
     "version": set(),
     "blas": set(),
+    "preload": set(),
     "media": {"errors"},
     "spectrogram": {"errors", "media", "blas"},
     "audio": {"errors", "media", "spectrogram"},
@@ -40,7 +41,7 @@ ALLOWED = {
     },
     "timing": {"transcribe"},
     "windows": {"errors", "tokenizer", "audio", "decoding", "transcribe"},
-    "model": {"errors", "checkpoints", "tokenizer", "audio", "transcribe", "graph", "windows"},
+    "model": {"errors", "checkpoints", "tokenizer", "audio", "transcribe", "graph", "windows", "preload"},
 }
 # openai-whisper has functions there that take a model; they name its class for type checkers alone.
 MODEL_FACADES = {"max_whisper.decoding", "max_whisper.transcribe", "max_whisper.timing"}

@@ -70,7 +70,9 @@ def test_names_that_are_modules_and_functions_stay_functions():
         "import max_whisper, max_whisper.transcribe, max_whisper.decoding, max_whisper.transcribe.scheduler;"
         "from max_whisper.transcribe import transcribe; from max_whisper.decoding import decode;"
         "assert max_whisper.transcribe is transcribe and max_whisper.decode is decode;"
-        "import sys; late = 'max', 'torch', 'av', 'tiktoken', 'rich', 'max_whisper.transcribe.live';"
+        "import sys; late = 'max', 'torch', 'av', 'tiktoken', 'rich', 'max_whisper.transcribe.live', "
+        "'max_whisper.checkpoints.ctranslate2', 'max_whisper.checkpoints.ggml', "
+        "'max_whisper.checkpoints.openai';"
         "assert not {*late} & set(sys.modules)"
     )
     source = str(Path(__file__).parents[2] / "src")

@@ -11,11 +11,11 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from max_whisper.checkpoints.cache import write_atomically
 from max_whisper.checkpoints.files import MappedFile
 
 # A file written again within the clock's resolution keeps its times, so none is trusted that was
@@ -56,8 +56,7 @@ class Records:
             return
         content = json.dumps({"key": _key(files), "sha256": sha256})
         with contextlib.suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            _write_atomically(self._path(files), content.encode())
+            write_atomically(self._path(files), content.encode())
 
     def _path(self, files: Sequence[MappedFile]) -> Path:
         names = "\n".join(str(path) for file in files for path in file.paths)
@@ -67,14 +66,3 @@ class Records:
 
 def _key(files: Sequence[MappedFile]) -> list[object]:
     return [_CHECKS, *(file.state for file in files)]
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

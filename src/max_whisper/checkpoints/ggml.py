@@ -27,7 +27,6 @@ from max_whisper.checkpoints.files import MappedFile
 from max_whisper.checkpoints.vocabulary import END_OF_TEXT
 from max_whisper.errors import CheckpointError
 
-MAGIC = 0x67676D6C
 BLOCK = 32  # numbers that share a scale
 _LAYOUT = 2  # of the quantised blocks: thousands of the file type
 

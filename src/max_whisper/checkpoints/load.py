@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from max_whisper.checkpoints import ctranslate2, ggml, huggingface, openai
+from max_whisper.checkpoints import huggingface
+from max_whisper.checkpoints.cache import cache_folder
 from max_whisper.checkpoints.canonical import Contents, check_finite
 from max_whisper.checkpoints.catalogue import (
     Model,
@@ -23,7 +24,6 @@ from max_whisper.checkpoints.hub import TOKENIZER_FILES, WEIGHT_PATTERNS, fetch
 from max_whisper.checkpoints.progress import Progress
 from max_whisper.checkpoints.resolve import (
     Location,
-    cache_folder,
     find_local,
     find_path,
     how_to_install,
@@ -34,6 +34,10 @@ from max_whisper.checkpoints.resolve import (
 from max_whisper.checkpoints.vocabulary import directory_vocabulary
 from max_whisper.errors import CheckpointError
 
+# What the files of formats begin with, or have within their first bytes.
+_ZIP = b"PK\x03\x04"
+_GGML = b"lmgg"
+_CTRANSLATE2 = b"WhisperSpec"
 _LEGACY_PICKLE = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 
@@ -167,11 +171,18 @@ def _open(location: Location) -> _Opened:
         return _open_safetensors(location.files, location.directory)
     file = MappedFile(location.files)
     start = file.read(0, min(file.size, 32), "the beginning")
-    if start.startswith(b"PK\x03\x04"):
+    if start.startswith(_ZIP):
+        # Each format's module is loaded for its files alone: all of them together take 8 ms.
+        from max_whisper.checkpoints import openai
+
         return _Opened([file], lambda: openai.read(file))
-    if start.startswith(ggml.MAGIC.to_bytes(4, "little")):
+    if start.startswith(_GGML):
+        from max_whisper.checkpoints import ggml
+
         return _Opened([file], lambda: ggml.read(file))
-    if ctranslate2.SPECIFICATION.encode() in start:
+    if _CTRANSLATE2 in start:
+        from max_whisper.checkpoints import ctranslate2
+
         return _Opened([file], lambda: ctranslate2.read(file, location.directory))
     if start.startswith(_LEGACY_PICKLE):
         raise CheckpointError(

