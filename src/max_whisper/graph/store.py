@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from max_whisper.checkpoints import cache_folder
 
-FORMAT = 4  # raised whenever packing changes
+FORMAT = 5  # raised whenever packing changes
 ALIGNMENT = 64
 
 Arrays = dict[str, NDArray[np.int32] | NDArray[np.float32]]

@@ -14,6 +14,7 @@ from max_whisper.graph.precision import PANEL, PRECISIONS, Precision, quantise
 NAME = "decoder.token_embedding"
 FEW = 16  # channels that stand out, as in the kernel
 LINE = 64  # bytes
+MIDDLE = 8  # what a weight of 0 is in int4, as in the kernel
 INT8 = PRECISIONS["int8"]  # of tokens, whichever int8 the layers have
 
 # The best step of sixteen levels for normally distributed weights, in standard deviations (J. Max, 1960).
@@ -114,8 +115,8 @@ def pack_int4(weight: Floats) -> tuple[NDArray[np.int32], Floats]:
     """A linear layer (out, in), out in whole panels, in four bits; without bias, but with its place.
 
     Returns:
-        Panels (out / 32, ceil(in / 8), 32) int32 and (3, out) float32: zeros, scales of what has sixteen
-        times the integers' value, and sums of that.
+        Panels (out / 32, ceil(in / 8), 32) int32, each weight MIDDLE more than it is, and (3, out) float32:
+        zeros, scales, and the integers' sums.
     """
     out, depth = weight.shape
     scale = np.sqrt(np.square(weight).mean(axis=1)) * np.float32(STEP)
@@ -124,11 +125,11 @@ def pack_int4(weight: Floats) -> tuple[NDArray[np.int32], Floats]:
     integers = np.zeros((out, 8 * words), np.int8)
     integers[:, :depth] = np.clip(np.rint(weight * inverse[:, None]), -8, 7)
     halves = integers.reshape(out, words, 2, 4)
-    packed = np.ascontiguousarray(halves[:, :, 0] & 15 | halves[:, :, 1] << 4).view(np.int32)
+    packed = np.ascontiguousarray(halves[:, :, 0] + MIDDLE | halves[:, :, 1] + MIDDLE << 4).view(np.int32)
     panels = packed.reshape(-1, PANEL, words).transpose(0, 2, 1)
     epilogue = np.zeros((3, out), np.float32)
-    epilogue[1] = scale / 16
-    epilogue[2] = (16 * integers.sum(axis=1, dtype=np.int32)).view(np.float32)
+    epilogue[1] = scale
+    epilogue[2] = integers.sum(axis=1, dtype=np.int32).view(np.float32)
     return np.ascontiguousarray(panels), epilogue
 
 

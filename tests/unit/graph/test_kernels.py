@@ -375,9 +375,28 @@ def test_tokens_are_chosen_among_all_logits(kernels, mode, rows):
     assert np.array_equal(unkept[0], tokens) and np.array_equal(unkept[1], logprobs) and not unkept[3].size
 
 
+@pytest.mark.parametrize("mode", INTEGERS)
+def test_sums_of_the_largest_four_bits_hold(kernels, mode):
+    """Where bytes are multiplied their products may add up in 16 bits: as many of them as can be had."""
+    case = Case(1, 64, 32)
+    large = slice(16, 32)  # behind those that are kept apart, the words that are added up together
+    case.embedding[:] = 0
+    case.embedding[:, :16] = 1
+    case.embedding[::2, large] = 1
+    case.norm = np.where(np.arange(STATE) < 16, 1000, 1).astype(np.float32), np.zeros(STATE, np.float32)
+    case.hidden = np.zeros((1, STATE), np.float32)
+    case.hidden[:, 16:] = 1 / 16  # so that every other logit is 1, and all others 0
+    case.constraints, case.k = [Constraint(watch=0, watch_stop=TEXT)], 0
+    watched = case.run(kernels)[-5 * len(MODES) :][5 * MODES.index(mode) + 2]
+    assert watched[0] * TEXT == pytest.approx(2 * np.e / (np.e + 1), rel=0.05)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_what_is_watched_is_the_same_where_nothing_is_chosen(kernels, mode):
-    """Tokens behind it are not computed then, wherever the last one that counts may be."""
+    """Tokens behind it are not computed then, wherever the last one that counts may be.
+
+    In int8 those that have less than 1/3000 of its probability stay as four bits have them.
+    """
     case = Case(7, 64, 32)
     case.keeps = False
     logits = case.hidden @ case.embedding.astype(np.float32).T
@@ -388,7 +407,8 @@ def test_what_is_watched_is_the_same_where_nothing_is_chosen(kernels, mode):
         watched = []
         for case.k in (3, 0):
             watched.append(case.run(kernels)[-5 * len(MODES) :][5 * MODES.index(mode) + 2])
-        assert same(*watched)
+        assert mode in INTEGERS or same(*watched)
+        np.testing.assert_allclose(*watched, rtol=2e-3)
         assert np.isnan(watched[1][2]) and (np.delete(watched[1], 2) > 1 / VOCABULARY).all()
 
 

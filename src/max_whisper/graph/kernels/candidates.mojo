@@ -247,13 +247,16 @@ struct Rows(ImplicitlyCopyable, Movable):
                 choices.watched.unsafe_offset(row),
             )
 
+    def watched(self, row: Int) -> Int:
+        """The token whose probability is wanted; negative for none."""
+        return Int(self.limits[unsafe_offset=row * LIMITS + WATCH])
+
     def watched_tokens(self, L: Int) -> Int:
         """How many tokens count for what is watched, in whole panels."""
         var stop = Int32(0)
         for row in range(L):
-            var limits = self.limits.unsafe_offset(row * LIMITS)
-            if limits[unsafe_offset=WATCH] >= 0:
-                stop = max(stop, limits[unsafe_offset=WATCH_STOP])
+            if self.watched(row) >= 0:
+                stop = max(stop, self.limits[unsafe_offset=row * LIMITS + WATCH_STOP])
         return min(self.V, ceildiv(Int(stop), PANEL) * PANEL)
 
     def begin(self, row: Int) -> Int:
@@ -289,7 +292,7 @@ def find(rows: Rows, row: Int, part: Int, logits: Floats):
     var raw = Sum()
     var limits = rows.limits.unsafe_offset(row * LIMITS)
     var sums = rows.sums.unsafe_offset(rows.place(row, part) * SUMS)
-    var watch = Int(limits[unsafe_offset=WATCH])
+    var watch = rows.watched(row)
     if watch >= 0:
         raw = Sum(logits, min(count, max(0, Int(limits[unsafe_offset=WATCH_STOP]) - start)))
         if watch >= start and watch < bounds[1]:

@@ -4,7 +4,7 @@ from std.collections import Array
 from std.math import erf
 
 from .pack import Scale, larger, smaller
-from .tile import F32, Floats, Ints, PANEL, Vec, WIDTH, ceildiv, floats, multiplied, quantised, words
+from .tile import F32, Floats, Ints, MIDDLE, PANEL, Vec, WIDTH, Words, ceildiv, floats, multiplied, quantised, words
 
 comptime Scales = Pointer[Scale, MutUntrackedOrigin]
 
@@ -87,14 +87,15 @@ def finish[
                 var x: Vec
                 comptime if quantised[mode]():
                     var given = scales[unsafe_offset=r]
-                    x = c.unsafe_load[width=WIDTH](r * c_row + i).cast[DType.float32]() * scale[v]
-                    # Scales and sums of int4 are those of sixteen times its value, which int8 alone has.
-                    comptime times = F32(16 if mode == "int4" and multiplied[mode]() != "int8" else 1)
+                    var products = c.unsafe_load[width=WIDTH](r * c_row + i)
+                    comptime if mode == "int4":
+                        products -= Words(MIDDLE * given.sum)
+                    x = products.cast[DType.float32]() * scale[v]
                     comptime if multiplied[mode]() != "int16":
                         var zero = given.zero.cast[DType.float32]() * given.step
-                        x = x.fma(Vec(given.step * times), offset[v].fma(Vec(-zero), bias[v]))
+                        x = x.fma(Vec(given.step), offset[v].fma(Vec(-zero), bias[v]))
                     else:
-                        x = x.fma(Vec(given.step * times), bias[v])
+                        x = x.fma(Vec(given.step), bias[v])
                 else:
                     x = floats(c).unsafe_load[width=WIDTH](r * c_row + i) + bias[v]
                 comptime if activation == "gelu":

@@ -8,10 +8,10 @@ second-level cache, and what `candidates` wants to know of them.
 from std.atomic import Atomic
 from std.memory.alloc import unsafe_alloc
 
-from .candidates import Choices, Rows, find
+from .candidates import NEVER, Choices, Rows, find
 from .panels import GAP, GROUP, K_BLOCK, free_packed, new_packed
 from .team import Team, Work
-from .tile import Floats, Ints, PANEL, ROWS, ceildiv, rows_in_tile
+from .tile import F32, Floats, Ints, PANEL, ROWS, ceildiv, rows_in_tile
 from .vocabulary import PART, Room, Vectors, Vocabulary
 
 comptime CHUNK = 48 // ROWS * ROWS  # rows whose logits of a part are computed at once
@@ -24,6 +24,7 @@ struct PackTasks[V: Vocabulary](Work):
     var vocabulary: Self.V
     var vectors: Vectors
     var x: Floats
+    var asked: Rows
     var L: Int
     var K: Int
 
@@ -31,6 +32,13 @@ struct PackTasks[V: Vocabulary](Work):
         var first = task * ROWS
         for r in range(first, first + rows_in_tile(min(ROWS, self.L - first))):
             self.vocabulary.pack(self.vectors, r, self.x.unsafe_offset(min(r, self.L - 1) * self.K))
+        for r in range(first, min(first + ROWS, self.L)):
+            var watched = self.asked.watched(r)
+            # Where tokens are chosen, too, it is not known yet which of them count.
+            var alone = self.asked.k == 0 and watched >= 0
+            self.vectors.least[unsafe_offset=r] = self.vocabulary.least_beside(
+                self.vectors.row(r), watched
+            ) if alone else NEVER
 
 
 @fieldwise_init
@@ -115,8 +123,9 @@ def head_candidates[
         new_packed(tiles, vocabulary.few_words() + GAP),
         new_packed(tiles, vocabulary.rest_words() + GAP),
         new_packed(tiles, vocabulary.quick_words() + GAP),
+        unsafe_alloc[F32](max(1, L)),
     )
-    team.do(PackTasks(vocabulary, vectors, x, L, K), tiles)
+    team.do(PackTasks(vocabulary, vectors, x, asked, L, K), tiles)
     var rows = asked
     if asked.k == 0 and not keeps:
         rows.V = max(asked.watched_tokens(L), vocabulary.quick_tokens())
@@ -131,3 +140,4 @@ def head_candidates[
     free_packed(vectors.few)
     free_packed(vectors.rest)
     free_packed(vectors.quick)
+    vectors.least.unsafe_free()

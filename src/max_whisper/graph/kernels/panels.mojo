@@ -23,6 +23,7 @@ from .tile import (
     tile,
     tile_rows,
     widen_panel,
+    widened_to,
 )
 
 comptime K_BLOCK = 128  # words of a row that a tile takes at once: they stay in the first-level cache
@@ -171,6 +172,7 @@ def multiply[
 ](layer: Layer, packed: Packed, rows: Int, panel: Int, begin: Int, stop: Int, wide: Ints, sums: Ints):
     """sums (rows, PANEL) = packed rows @ a panel's words from `begin` to `stop` - 1, see `block_panels`."""
     comptime kind = multiplied[mode]()
+    comptime wide_mode = widened_to[mode, kind]()
     comptime P = parts[mode, kind]()
     var K = ceildiv(layer.K, step[mode]())
     for k in range(begin, stop, K_BLOCK // P):
@@ -182,7 +184,7 @@ def multiply[
         var a = packed.words.unsafe_offset((k - begin) * P)
         var whole = rows - rows % ROWS
         for r in range(0, whole, ROWS):
-            tile[kind, kind, ROWS, 1](
+            tile[wide_mode, kind, ROWS, 1](
                 a.unsafe_offset(r * packed.row_length),
                 packed.row_length,
                 b,
@@ -193,7 +195,7 @@ def multiply[
                 k == begin,
             )
         if whole < rows:
-            tile_rows[kind, kind](
+            tile_rows[wide_mode, kind](
                 rows - whole,
                 a.unsafe_offset(whole * packed.row_length),
                 packed.row_length,

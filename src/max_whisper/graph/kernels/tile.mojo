@@ -8,9 +8,11 @@ positions, columns = head size).
 
 Words are multiplied as they are where the processor has an instruction for it, and widened on the
 way otherwise: float16 to float32, bfloat16 to float32, int8 to int16. Words of int4 are always widened,
-to int8 (of sixteen times their value, which costs less) or to int16. Words of bounded int8
-(`graph/precision.py`) are multiplied as they are by AVX2 too: it adds products of bytes up in int16,
-which holds four of them then, one pair from each of two words; there int4 is widened to such bytes.
+to bytes or to int16. They hold what is MIDDLE more than the number, so that none is negative and bytes are
+had by a mask; what that adds to a row's sums of products is MIDDLE times the row's own sum. Words of
+bounded int8 (`graph/precision.py`) are multiplied as they are by AVX2 too: it adds products of bytes up in
+int16, which holds four of them then, one pair from each of two words. Of bytes that int4 was widened to
+("small") it holds eight.
 
 Each output is one chain of additions in the order of k, whatever the number of rows in the tile:
 a row's result never depends on which rows were computed beside it.
@@ -39,6 +41,7 @@ comptime VNNI = CompilationTarget.has_vnni() and WIDTH >= 8
 comptime VNNI_BITS = "512" if WIDTH == 16 else "256"  # as LLVM's names of its instructions end
 comptime NEON_DOT = has_feature["dotprod"]() and WIDTH == 4
 comptime JOINS = has_feature["avx2"]() and WIDTH == 8 and not VNNI  # whether int16 sums of bytes are had
+comptime MIDDLE = Int32(8)  # what a weight of 0 is in int4
 comptime BOUND = F32(128)  # of four bounded int8 of one sign: 255 times as much is all that an int16 holds
 comptime BYTES = VNNI or NEON_DOT  # whether an instruction multiplies bytes
 comptime LOWEST_BYTE = Int32(-128 if NEON_DOT else 0)  # of activations, as that instruction wants them
@@ -50,7 +53,7 @@ def step[mode: StaticString]() -> Int:
     """How many neighbours along K a word holds."""
     comptime if mode == "int4":
         return 8
-    comptime if mode == "int8" or mode == "bounded":
+    comptime if mode == "int8" or mode == "bounded" or mode == "small":
         return 4
     comptime if mode == "float32":
         return 1
@@ -77,6 +80,18 @@ def multiplied[mode: StaticString]() -> StaticString:
     comptime if mode == "bfloat16":
         return "bfloat16" if DOT_BFLOAT16 else "float32"
     return "float32"
+
+
+@always_inline
+def widened_to[mode: StaticString, kind: StaticString]() -> StaticString:
+    """What words of `mode` are once they are widened to `kind`: what else is known of them counts, too."""
+    return "small" if mode == "int4" and kind == "bounded" else kind
+
+
+@always_inline
+def joined[mode: StaticString]() -> Int:
+    """How many words of bytes, multiplied as bounded, have products that add up to an int16."""
+    return 4 if mode == "int4" or mode == "small" else 2
 
 
 @always_inline
@@ -163,7 +178,7 @@ def has_feature[name: StaticString]() -> Bool:
 def widened[mode: StaticString, kind: StaticString, part: Int](row: Ints, column: Int) -> Words:
     """WIDTH columns from a row of a panel in words of `kind`, of which each stored one makes `parts`.
 
-    int8 quads become the int16 pairs (0, 2) and (1, 3); a row of float16 is two rows of halves. Of
+    Quads become the int16 pairs (0, 2) and (1, 3); a row of float16 is two rows of halves. Of
     eight int4, the lower halves of the bytes are the first four.
     """
     comptime if mode == "float16":
@@ -174,16 +189,11 @@ def widened[mode: StaticString, kind: StaticString, part: Int](row: Ints, column
         return word
     comptime if mode == "bfloat16":
         return word << 16 if part == 0 else word & -65536
-    comptime if mode == "int4" and kind == "int8":
-        return (word << 4 if part == 0 else word) & -0x0F0F0F10
-    comptime if mode == "int4" and kind == "bounded":
-        comptime Bytes = SIMD[DType.int8, 4 * WIDTH]
-        var halves = bitcast[DType.int8, 4 * WIDTH]((word if part == 0 else word >> 4) & 0x0F0F0F0F)
-        return bitcast[DType.int32, WIDTH]((halves ^ Bytes(8)) - Bytes(8))  # gives them their signs
     comptime if mode == "int4":
-        comptime place = part // 2 + part % 2 * 2  # of the pair's four bits, from the lowest on
-        comptime above = Int16(12 - 4 * place)
-        return bitcast[DType.int32, WIDTH](bitcast[DType.int16, 2 * WIDTH](word) << above >> 12)
+        comptime if step[kind]() == 4:
+            return word >> Int32(4 * part) & 0x0F0F0F0F
+        # Of a pair's four bits, the first part is the lowest, the second the third from below.
+        return word >> Int32(4 * (part // 2 + part % 2 * 2)) & 0x000F000F
     var pairs = bitcast[DType.int16, 2 * WIDTH](word)
     return bitcast[DType.int32, WIDTH](pairs << 8 >> 8 if part == 0 else pairs >> 8)
 
@@ -238,24 +248,51 @@ def add_joined[
     k: Int,
     offset: Int,
 ):
-    """`add_step` for two words of bounded weights, whose int16 sums are joined: the k-th and the next, or
-    the two that the k-th is widened to."""
-    comptime P = parts[mode, "bounded"]()
+    """`add_step` for the two words of bounded weights from the k-th on, whose int16 sums are joined."""
     comptime for p in range(NP):
         var first = Array[Words, VECS](fill=Words(0))
         var second = Array[Words, VECS](fill=Words(0))
         comptime for v in range(VECS):
             var row = b.unsafe_offset(p * b_panel + k * PANEL)
             first[v] = widened[mode, "bounded", 0](row, offset + v * WIDTH)
-            comptime if P == 1:
-                row = row.unsafe_offset(PANEL)
-            second[v] = widened[mode, "bounded", P - 1](row, offset + v * WIDTH)
+            second[v] = widened[mode, "bounded", 0](row.unsafe_offset(PANEL), offset + v * WIDTH)
         comptime for r in range(MR):
-            var x = Words(a[unsafe_offset=r * a_row + k * P])
-            var y = Words(a[unsafe_offset=r * a_row + k * P + 1])
+            var x = Words(a[unsafe_offset=r * a_row + k])
+            var y = Words(a[unsafe_offset=r * a_row + k + 1])
             comptime for v in range(VECS):
                 comptime i = (r * NP + p) * VECS + v
                 acc[i] += added_up(products_of_bytes(x, first[v]) + products_of_bytes(y, second[v]))
+
+
+@always_inline
+def add_small[
+    mode: StaticString, MR: Int, NP: Int, VECS: Int, CHAINS: Int
+](
+    mut acc: Array[Words, CHAINS * MR * NP * VECS],
+    a: Ints,
+    a_row: Int,
+    b: Ints,
+    b_panel: Int,
+    k: Int,
+    offset: Int,
+):
+    """`add_step` for four words of int4 as bytes, from the k-th on. Of many rows the int16 sums are what
+    stays in the registers."""
+    comptime P = parts[mode, "bounded"]()
+    comptime for p in range(NP):
+        var halves = Array[Halves, MR * VECS](fill=Halves(0))
+        comptime for part in range(joined[mode]()):
+            var row = b.unsafe_offset(p * b_panel + (k + part // P) * PANEL)
+            var weights = Array[Words, VECS](fill=Words(0))
+            comptime for v in range(VECS):
+                weights[v] = widened[mode, "bounded", part % P](row, offset + v * WIDTH)
+            comptime for r in range(MR):
+                var x = Words(a[unsafe_offset=r * a_row + k * P + part])
+                comptime for v in range(VECS):
+                    halves[r * VECS + v] += products_of_bytes(x, weights[v])
+        comptime for r in range(MR):
+            comptime for v in range(VECS):
+                acc[(r * NP + p) * VECS + v] += added_up(halves[r * VECS + v])
 
 
 @always_inline
@@ -303,14 +340,17 @@ def tile[
                         )
         # Two steps a round leave the units that add up addresses little to do. A tile that fills
         # AVX-512's registers has no room for what the compiler would then load ahead.
-        comptime ROUND = 2 if P == 1 and (WIDTH < 16 or MR * NP * VECS <= 16) else 1
+        comptime FEW = 2 if P == 1 and (WIDTH < 16 or MR * NP * VECS <= 16) else 1
+        comptime ROUND = joined[mode]() // P if kind == "bounded" else FEW
         var whole = K - K % ROUND
         for k in range(0, whole, ROUND):
             comptime if LATE and section == 0:
                 comptime for p in range(NP):
-                    for line in range(0, PANEL, LINE):
+                    for line in range(0, ROUND * PANEL, LINE):
                         fetch(floats(b).unsafe_offset(p * b_panel + (NP * K + k) * PANEL + line))
-            comptime if kind == "bounded":
+            comptime if kind == "bounded" and joined[mode]() == 4:
+                add_small[mode, MR, NP, VECS, CHAINS](acc, a, a_row, b, b_panel, k, offset)
+            elif kind == "bounded":
                 add_joined[mode, MR, NP, VECS, CHAINS](acc, a, a_row, b, b_panel, k, offset)
             else:
                 comptime for i in range(ROUND):

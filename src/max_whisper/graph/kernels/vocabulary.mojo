@@ -37,6 +37,7 @@ from .tile import (
 comptime Addresses = Pointer[Int64, MutUntrackedOrigin]
 comptime PART = 2048  # tokens that are looked at together
 comptime UNCOMMON = 2.5  # standard deviations above a part's mean from which a logit is looked at again
+comptime NEGLIGIBLE = F32(8)  # a token whose logit is that much lower has 1/3000 of the probability
 comptime FEW = 16  # channels that stand out
 comptime KIND = multiplied["int8"]()
 comptime QUICK = multiplied["int4"]()
@@ -47,15 +48,22 @@ struct Vectors(ImplicitlyCopyable, Movable):
     """Rows of K numbers as words, in two parts: a few that stand out, and the rest, which may be all.
 
     The rest is there twice: as eight bits of a token meet it and as four do, which may be multiplied otherwise.
+
+    Fields:
+        few: Those that stand out.
+        rest: The rest, for eight bits.
+        quick: The rest, for four bits.
+        least: Of each row, the logit below which a token counts for so little that four bits will do.
     """
 
     var few: Packed
     var rest: Packed
     var quick: Packed
+    var least: Floats
 
     def row(self, row: Int) -> Self:
         """The rows from that one on."""
-        return Self(self.few.row(row), self.rest.row(row), self.quick.row(row))
+        return Self(self.few.row(row), self.rest.row(row), self.quick.row(row), self.least.unsafe_offset(row))
 
 
 @fieldwise_init
@@ -115,6 +123,10 @@ trait Vocabulary(Deinitable, ImplicitlyCopyable, Movable):
 
     def pack(self, vectors: Vectors, row: Int, x: Floats):
         """K numbers as the row of that number."""
+        ...
+
+    def least_beside(self, vectors: Vectors, token: Int) -> F32:
+        """The logit below which tokens count for next to nothing beside that one, for the first row."""
         ...
 
     def logits(self, result: Floats, result_row: Int, vectors: Vectors, rows: Int, first: Int, stop: Int, room: Room):
@@ -201,6 +213,9 @@ struct PlainVocabulary[mode: StaticString](Vocabulary):
 
     def pack(self, vectors: Vectors, row: Int, x: Floats):
         pack_at[Self.mode](vectors.rest, row, x, self.layer.K)
+
+    def least_beside(self, vectors: Vectors, token: Int) -> F32:
+        return F32.MIN  # all are alike
 
     def logits(self, result: Floats, result_row: Int, vectors: Vectors, rows: Int, first: Int, stop: Int, room: Room):
         panel_logits[Self.mode, False](
@@ -311,6 +326,9 @@ struct QuickVocabulary(Vocabulary):
         pack_at["int4"](vectors.quick, row, rest, self.text.K)
         values.unsafe_free()
 
+    def least_beside(self, vectors: Vectors, token: Int) -> F32:
+        return self.logit(vectors, token) - NEGLIGIBLE
+
     def logits(self, result: Floats, result_row: Int, vectors: Vectors, rows: Int, first: Int, stop: Int, room: Room):
         panel_logits["int8", False](
             result, result_row, vectors.few, rows, self.few, first // PANEL, ceildiv(stop, PANEL), room
@@ -347,7 +365,7 @@ struct QuickVocabulary(Vocabulary):
             squares = x.fma(x, squares)
         var mean = sum.reduce_add() / F32(count)
         var deviation = sqrt(max(F32(0), squares.reduce_add() / F32(count) - mean * mean))
-        var high = Panel(mean + UNCOMMON * deviation)
+        var high = Panel(max(mean + UNCOMMON * deviation, vector.least[]))
         var many = 0
         for i in range(0, count, PANEL):
             var higher = pack_bits(logits.unsafe_load[width=PANEL](i).gt(high))
