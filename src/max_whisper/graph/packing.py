@@ -123,50 +123,71 @@ def pack_decoder(checkpoint: Checkpoint, precision: Precision) -> dict[str, Arra
     return packer.packed
 
 
+#: Winograd's F(4, 3): what three neighbouring weights of a convolution are at the points 0, 1, -1, 2, -2 and
+#: infinity, divided by what the kernel multiplies the frames' values by there.
+_POINTS = np.array(
+    [
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+        [0, 0, 1],
+    ]
+)
+_FRAME = 256  # samples of a spectrum
+
+
 def pack_silero(weights: Mapping[str, NDArray[np.float32]]) -> list[Array]:
     """Silero VAD's arrays as the kernel reads them, in the order in which it meets them.
-
-    A frame's spectrum is that of its samples times a window: sums and differences of samples that are as
-    far from the middle, and of those as far from a quarter, each by the cosines or sines of every other bin.
 
     Raises:
         DeviceError: It is not.
     """
-    quarter = 64  # samples, a quarter of a spectrum's
-    basis = weights["stft.forward_basis_buffer"][:, 0].astype(np.float64)
-    bins, samples = np.arange(2 * quarter + 1), np.arange(4 * quarter)
-    angles = 2 * np.pi * np.outer(bins, samples) / len(samples)
+    convolutions = [
+        (weights[f"encoder.{i}.reparam_conv.weight"], weights[f"encoder.{i}.reparam_conv.bias"])
+        for i in range(4)
+    ]
+    (first, first_bias), second, third, fourth = (
+        (kernel.transpose(0, 2, 1), bias) for kernel, bias in convolutions
+    )
+    points = np.einsum("pk,okc->poc", _POINTS, first).reshape(-1, first.shape[2])
+    layers: list[tuple[NDArray[Any], NDArray[Any]]] = [
+        second,
+        # The third convolution has two frames and the fourth one: what is beside them is nothing.
+        (third[0][:, 1:], third[1]),
+        (fourth[0][:, 1:2], fourth[1]),
+        (weights["decoder.rnn.weight_ih"], weights["decoder.rnn.bias_ih"] + weights["decoder.rnn.bias_hh"]),
+        (weights["decoder.rnn.weight_hh"], np.zeros(4 * 128, np.float32)),
+    ]
+    pack = PRECISIONS["float32"].pack
+    packed = [array for weight, bias in layers for array in pack(weight.reshape(len(weight), -1), bias)]
+    output = [weights["decoder.decoder.2.weight"].ravel(), weights["decoder.decoder.2.bias"]]
+    return [
+        *_spectrum(weights["stft.forward_basis_buffer"][:, 0].astype(np.float64)),
+        *pack(points, np.zeros(len(points), np.float32)),
+        np.ascontiguousarray(first_bias),
+        *packed,
+        np.concatenate(output),
+    ]
+
+
+def _spectrum(basis: NDArray[np.float64]) -> list[Array]:
+    """What ``kernels/spectrum.mojo`` multiplies by, in place of a basis of windowed cosines and sines."""
+    angles = 2 * np.pi * np.outer(np.arange(_FRAME // 2 + 1), np.arange(_FRAME)) / _FRAME
     window = basis[0]
-    cosines, sines = np.cos(angles), np.sin(angles)
-    expected = [np.concatenate([window * cosines, sign * window * sines]) for sign in (1, -1)]
-    if not (
-        any(np.allclose(basis, each, atol=1e-6) for each in expected)
-        and np.allclose(window[1:], window[:0:-1], atol=1e-6)
-    ):
+    expected = [np.concatenate([window * np.cos(angles), sign * window * np.sin(angles)]) for sign in (1, -1)]
+    if not any(np.allclose(basis, each, atol=1e-6) for each in expected):
         raise DeviceError(
             "the voice activity filter's spectrum is not Silero VAD's: pip install 'max-whisper[vad]' again"
         )
-    # Of the differences from the middle, the first is multiplied by 0: there the quarter's own stands.
-    odd_sines = np.concatenate([sines[1::2, quarter : quarter + 1], sines[1::2, 1:quarter]], axis=1)
-    first, second, third, fourth = (
-        kernel.transpose(0, 2, 1)
-        for kernel in (weights[f"encoder.{i}.reparam_conv.weight"] for i in range(4))
-    )
-    first = np.concatenate([first[..., ::2], first[..., 1::2]], axis=2)
-    nothing = np.zeros(8 * quarter, np.float32)
-    layers: list[tuple[NDArray[Any], NDArray[Any]]] = [
-        (cosines[:-1:2, : quarter + 1], nothing[:quarter]),
-        (cosines[1::2, :quarter], nothing[:quarter]),
-        (sines[:-1:2, :quarter], nothing[:quarter]),
-        (odd_sines, nothing[:quarter]),
-        # The third convolution has two frames and the fourth one: what is beside them is nothing.
-        *(
-            (kernel.reshape(len(kernel), -1), weights[f"encoder.{i}.reparam_conv.bias"])
-            for i, kernel in enumerate((first, second, third[:, 1:], fourth[:, 1:2]))
-        ),
-        (weights["decoder.rnn.weight_ih"], weights["decoder.rnn.bias_ih"] + weights["decoder.rnn.bias_hh"]),
-        (weights["decoder.rnn.weight_hh"], nothing),
-    ]
-    packed = [array for layer in layers for array in PRECISIONS["float32"].pack(*layer)]
-    output = [weights["decoder.decoder.2.weight"].ravel(), weights["decoder.decoder.2.bias"]]
-    return [window[: 2 * quarter + 1].astype(np.float32), *packed, np.concatenate(output)]
+    stages = [np.arange(length // 4) / length for length in (_FRAME // 2, _FRAME // 8, _FRAME // 32)]
+    turns = np.outer(np.concatenate(stages), [1, 2, 3])
+    bins = np.arange(_FRAME // 4) / _FRAME
+    return [(window / 2).astype(np.float32), _cosines_and_sines(turns), _cosines_and_sines(bins)]
+
+
+def _cosines_and_sines(turns: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Of whole turns, one after the other."""
+    angles = 2 * np.pi * turns
+    return np.stack([np.cos(angles), np.sin(angles)], axis=-1).astype(np.float32)

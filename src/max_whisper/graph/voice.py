@@ -24,7 +24,7 @@ WINDOW = 512  # samples that get one probability
 def add_voice(graphs: GraphModule) -> None:
     """Samples -> the probability of speech in each window of them, (windows,) float32.
 
-    Inputs: samples (n,), weights' addresses (22,) int64, windows (windows,) int32 of which only the
+    Inputs: samples (n,), weights' addresses (17,) int64, windows (windows,) int32 of which only the
     length counts, team (2,).
     """
     device = graphs.device

@@ -5,31 +5,36 @@ is computed for some windows a task, while one task takes the windows of the rou
 recurrent layer.
 """
 
-from std.math import exp, sqrt, tanh
+from std.collections import Array
+from std.math import exp, tanh
 from std.memory.alloc import unsafe_alloc
 
 from .epilogue import Layer, Scales, finish
+from .pack import larger
 from .panels import Packed, multiply
+from .spectrum import BINS, FRAME_ROWS, Spectrum
 from .team import Team, Work
 from .tile import F32, Floats, PANEL, Vec, WIDTH, ceildiv, sweep, words
 
 comptime WINDOW = 512
 comptime CONTEXT = 64  # samples before a window that are heard with it
 comptime MIRRORED = 64  # samples that follow it: its last ones, backwards
-comptime FRAME = 256  # samples that one spectrum is of
 comptime HOP = 128
 comptime FRAMES = 4  # of a window
-comptime BINS = FRAME // 2 + 1
-comptime QUARTER = FRAME // 4
 comptime UNITS = 128
 comptime GATES = 4 * UNITS
 comptime Addresses = Pointer[Int64, MutUntrackedOrigin]
 comptime PART = 24  # windows of a task: whole tiles of rows
 comptime ROUND = 8 * PART  # windows that are under way together
 
+comptime POINTS = FRAMES + 2  # of the first convolution
+comptime TOGETHER = max(1, WIDTH // FRAMES)  # windows whose frames are as many as a vector has lanes
+
 # Distances between rows, of which no power of two falls into the same cache sets again and again.
-comptime FOLDED = QUARTER + 8
-comptime FIRST_ROW = FRAMES * BINS + 4
+comptime HEARD = CONTEXT + WINDOW + MIRRORED + 16
+comptime ROOM = ceildiv(BINS, 16) * 16  # for a frame's bins: whole vectors
+comptime FIRST_ROW = POINTS * ROOM + 16
+comptime POINTS_ROW = POINTS * UNITS + 16
 comptime SECOND_ROW = FRAMES * UNITS + 16
 comptime THIRD_ROW = UNITS + 16
 comptime FOURTH_ROW = UNITS // 2 + 16
@@ -40,13 +45,9 @@ struct Silero(ImplicitlyCopyable, Movable):
     """The weights, in the order in which `graph/voice.py` gives their addresses; all are float32.
 
     Fields:
-        window: (FRAME / 2 + 1,) what samples are multiplied by, from a frame's ends to its middle.
-        even_cosines: What `Stage.fold` makes of a frame to the real parts of bins 0, 2 and so on, but the last.
-        odd_cosines: To the real parts of bins 1, 3 and so on.
-        even_sines: To the imaginary parts of bins 0, 2 and so on, but the last.
-        odd_sines: To the imaginary parts of bins 1, 3 and so on.
-        first: The convolutions over three neighbouring frames. This one's bins are the even ones, then
-            the odd ones.
+        spectrum: Of a window's frames.
+        first: The convolutions over three neighbouring frames. This one is there as its values at POINTS
+            points, see `at_points`, and its bias by itself.
         second: Takes every other frame.
         third: Of the two frames that are left.
         fourth: Of the one frame that is left.
@@ -55,12 +56,9 @@ struct Silero(ImplicitlyCopyable, Movable):
         output: (UNITS + 1,) of its rectified values, and what is added.
     """
 
-    var window: Floats
-    var even_cosines: Layer
-    var odd_cosines: Layer
-    var even_sines: Layer
-    var odd_sines: Layer
+    var spectrum: Spectrum
     var first: Layer
+    var first_bias: Floats
     var second: Layer
     var third: Layer
     var fourth: Layer
@@ -69,18 +67,15 @@ struct Silero(ImplicitlyCopyable, Movable):
     var output: Floats
 
     def __init__(out self, arrays: Addresses):
-        self.window = floats_at(arrays, 0)
-        self.even_cosines = layer_at(arrays, 1, QUARTER + 1, QUARTER)
-        self.odd_cosines = layer_at(arrays, 3, QUARTER, QUARTER)
-        self.even_sines = layer_at(arrays, 5, QUARTER, QUARTER)
-        self.odd_sines = layer_at(arrays, 7, QUARTER, QUARTER)
-        self.first = layer_at(arrays, 9, 3 * BINS, UNITS)
-        self.second = layer_at(arrays, 11, 3 * UNITS, UNITS // 2)
-        self.third = layer_at(arrays, 13, UNITS, UNITS // 2)
-        self.fourth = layer_at(arrays, 15, UNITS // 2, UNITS)
-        self.input = layer_at(arrays, 17, UNITS, GATES)
-        self.past = layer_at(arrays, 19, UNITS, GATES)
-        self.output = floats_at(arrays, 21)
+        self.spectrum = Spectrum(floats_at(arrays, 0), floats_at(arrays, 1), floats_at(arrays, 2))
+        self.first = layer_at(arrays, 3, BINS, POINTS * UNITS)
+        self.first_bias = floats_at(arrays, 5)
+        self.second = layer_at(arrays, 6, 3 * UNITS, UNITS // 2)
+        self.third = layer_at(arrays, 8, UNITS, UNITS // 2)
+        self.fourth = layer_at(arrays, 10, UNITS // 2, UNITS)
+        self.input = layer_at(arrays, 12, UNITS, GATES)
+        self.past = layer_at(arrays, 14, UNITS, GATES)
+        self.output = floats_at(arrays, 16)
 
 
 def floats_at(arrays: Addresses, index: Int) -> Floats:
@@ -120,12 +115,26 @@ def apply[
 
 
 struct Stage(ImplicitlyCopyable, Movable):
-    """Room for what a task's windows become."""
+    """Room for what a task's windows become, or TOGETHER of them at a time.
+
+    Fields:
+        heard: (TOGETHER, HEARD) samples.
+        spectra: For what is between them and their bins.
+        bins: (TOGETHER, FRAMES, ROOM).
+        first: What the first convolution takes, at its points, (POINTS, ROOM) of each window.
+        points: What it gives there, (POINTS, UNITS).
+        second: What the second one takes, (FRAMES, UNITS).
+        third: And the third, and so on.
+        fourth: See above.
+        last: What the recurrent layer takes.
+        sums: For a panel of products.
+    """
 
     var heard: Floats
-    var folded: Floats  # four of (frames, FOLDED)
-    var spectra: Floats  # and what they become
+    var spectra: Floats
+    var bins: Floats
     var first: Floats
+    var points: Floats
     var second: Floats
     var third: Floats
     var fourth: Floats
@@ -133,98 +142,93 @@ struct Stage(ImplicitlyCopyable, Movable):
     var sums: Floats
 
     def __init__(out self):
-        comptime HEARD = CONTEXT + WINDOW + MIRRORED + 2 * WIDTH
-        comptime PARTS = 4 * PART * FRAMES * FOLDED
-        comptime ROW = FIRST_ROW + SECOND_ROW + THIRD_ROW + FOURTH_ROW + LAST_ROW
-        self.heard = unsafe_alloc[F32](HEARD + 2 * PARTS + PART * ROW + PART * FRAMES * PANEL, alignment=64)
-        self.folded = self.heard.unsafe_offset(HEARD)
-        self.spectra = self.folded.unsafe_offset(PARTS)
-        self.first = self.spectra.unsafe_offset(PARTS)
-        self.second = self.first.unsafe_offset(PART * FIRST_ROW)
+        comptime ROW = FIRST_ROW + POINTS_ROW + SECOND_ROW + THIRD_ROW + FOURTH_ROW + LAST_ROW
+        self.heard = unsafe_alloc[F32](
+            TOGETHER * HEARD + 2 * FRAME_ROWS * WIDTH + TOGETHER * FRAMES * ROOM + PART * ROW + PART * PANEL, alignment=64
+        )
+        self.spectra = self.heard.unsafe_offset(TOGETHER * HEARD)
+        self.bins = self.spectra.unsafe_offset(2 * FRAME_ROWS * WIDTH)
+        self.first = self.bins.unsafe_offset(TOGETHER * FRAMES * ROOM)
+        self.points = self.first.unsafe_offset(PART * FIRST_ROW)
+        self.second = self.points.unsafe_offset(PART * POINTS_ROW)
         self.third = self.second.unsafe_offset(PART * SECOND_ROW)
         self.fourth = self.third.unsafe_offset(PART * THIRD_ROW)
         self.last = self.fourth.unsafe_offset(PART * FOURTH_ROW)
         self.sums = self.last.unsafe_offset(PART * LAST_ROW)
 
-    def part(self, of: Floats, index: Int) -> Floats:
-        """One of the four parts: even and odd bins' cosines, even and odd bins' sines."""
-        return of.unsafe_offset(index * PART * FRAMES * FOLDED)
-
-    def hear(self, samples: Floats, count: Int, window: Int):
-        """The samples of a window, those before it, and its last ones mirrored; there is silence around all."""
-        var start = window * WINDOW - CONTEXT
-        var first = max(0, -start)
-        var stop = min(CONTEXT + WINDOW, count - start)
-        for i in range(first):
-            self.heard[unsafe_offset=i] = 0
-        for i in range(first, stop):
-            self.heard[unsafe_offset=i] = samples[unsafe_offset=start + i]
-        for i in range(stop, CONTEXT + WINDOW):
-            self.heard[unsafe_offset=i] = 0
-        for i in range(MIRRORED):
-            self.heard[unsafe_offset=CONTEXT + WINDOW + i] = self.heard[unsafe_offset=CONTEXT + WINDOW - 2 - i]
-
-    def fold(self, x: Floats, row: Int, window: Floats):
-        """The four parts of a frame, each of what one kind of bins multiplies by the same numbers.
-
-        Cosines are even about a frame's middle and sines odd; those of even bins are so about its
-        quarters, too, and those of odd bins the other way round.
-        """
-        var both = self.part(self.folded, 0).unsafe_offset(row * FOLDED)
-        var apart = self.part(self.folded, 1).unsafe_offset(row * FOLDED)
-        var odd_apart = self.part(self.folded, 2).unsafe_offset(row * FOLDED)
-        var odd_both = self.part(self.folded, 3).unsafe_offset(row * FOLDED)
-        comptime HALF = 2 * QUARTER
-        for n in range(0, QUARTER, WIDTH):
-            var a = x.unsafe_load[width=WIDTH](n)
-            var b = backwards(x, FRAME - n)
-            var c = backwards(x, HALF - n)
-            var d = x.unsafe_load[width=WIDTH](HALF + n)
-            var outer = window.unsafe_load[width=WIDTH](n)
-            var inner = backwards(window, HALF - n)
-            both.unsafe_store(n, outer * (a + b) + inner * (c + d))
-            apart.unsafe_store(n, outer * (a + b) - inner * (c + d))
-            odd_apart.unsafe_store(n, outer * (a - b) - inner * (c - d))
-            odd_both.unsafe_store(n, outer * (a - b) + inner * (c - d))
-        # The ends and the middle have no other that mirrors them. Sines multiply both by 0.
-        var ends = window[] * x[]
-        var middle = window[unsafe_offset=HALF] * x[unsafe_offset=HALF]
-        both[] = ends + middle
-        apart[] = ends - middle
-        var quarter = window[unsafe_offset=QUARTER]
-        var one = x[unsafe_offset=QUARTER]
-        var other = x[unsafe_offset=FRAME - QUARTER]
-        both[unsafe_offset=QUARTER] = quarter * (one + other)
-        odd_both[] = quarter * (one - other)
-
-    def magnitudes(self, windows: Int):
-        """The bins of all frames, from the four parts of their spectra: even ones, then odd ones."""
-        for w in range(windows):
-            for f in range(FRAMES):
-                var row = (w * FRAMES + f) * FOLDED
-                var x = self.first.unsafe_offset(w * FIRST_ROW + f * BINS)
-                for odd in range(2):
-                    var real = self.part(self.spectra, odd).unsafe_offset(row)
-                    var imaginary = self.part(self.spectra, 2 + odd).unsafe_offset(row)
-                    for k in range(0, QUARTER, WIDTH):
-                        var a = real.unsafe_load[width=WIDTH](k)
-                        var b = imaginary.unsafe_load[width=WIDTH](k)
-                        x.unsafe_store(odd * (QUARTER + 1) + k, sqrt(a * a + b * b))
-                # The cosines of the last bin are 1 and -1 in turns.
-                var folded = self.part(self.folded, 0).unsafe_offset(row)
-                var sum = folded[unsafe_offset=QUARTER]
-                for n in range(0, QUARTER, 2):
-                    sum += folded[unsafe_offset=n] - folded[unsafe_offset=n + 1]
-                x[unsafe_offset=QUARTER] = abs(sum)
+    def transform(self, spectrum: Spectrum, samples: Floats, count: Int, first: Int, windows: Int):
+        """What the first convolution takes of some windows."""
+        var frames = Array[Floats, WIDTH](fill=self.heard)
+        comptime for i in range(WIDTH):
+            frames[i] = self.heard.unsafe_offset(i // FRAMES * HEARD + i % FRAMES * HOP)
+        for w in range(0, windows, TOGETHER):
+            var some = min(TOGETHER, windows - w)
+            for i in range(some):
+                hear(self.heard.unsafe_offset(i * HEARD), samples, count, first + w + i)
+            spectrum.magnitudes(self.bins, ROOM, frames, self.spectra)
+            for i in range(some):
+                at_points(self.first.unsafe_offset((w + i) * FIRST_ROW), self.bins.unsafe_offset(i * FRAMES * ROOM))
 
     def free(self):
         self.heard.unsafe_free()
 
 
-@always_inline
-def backwards(x: Floats, last: Int) -> Vec:
-    """x[last], x[last - 1] and so on."""
-    return x.unsafe_load[width=WIDTH](last - (WIDTH - 1)).reversed()
+def hear(heard: Floats, samples: Floats, count: Int, window: Int):
+    """The samples of a window, those before it, and its last ones mirrored; there is silence around all."""
+    var start = window * WINDOW - CONTEXT
+    var first = max(0, -start)
+    var stop = min(CONTEXT + WINDOW, count - start)
+    for i in range(first):
+        heard[unsafe_offset=i] = 0
+    for i in range(first, stop):
+        heard[unsafe_offset=i] = samples[unsafe_offset=start + i]
+    for i in range(stop, CONTEXT + WINDOW):
+        heard[unsafe_offset=i] = 0
+    for i in range(MIRRORED):
+        heard[unsafe_offset=CONTEXT + WINDOW + i] = heard[unsafe_offset=CONTEXT + WINDOW - 2 - i]
+
+
+def at_points(points: Floats, bins: Floats):
+    """A window's frames, the coefficients of a polynomial for each bin, as its values at POINTS points.
+
+    A convolution is a product of polynomials, and is told by its values at as many points as it has
+    coefficients: with six products of matrices instead of ten (Winograd's F(4, 3)). The points are 0, 1, -1,
+    2, -2 and infinity; before the first frame and after the last there is nothing.
+
+    Args:
+        points: (POINTS, ROOM), written.
+        bins: (FRAMES, ROOM).
+    """
+    for k in range(0, ROOM, WIDTH):
+        var a = bins.unsafe_load[width=WIDTH](k)
+        var b = bins.unsafe_load[width=WIDTH](ROOM + k)
+        var c = bins.unsafe_load[width=WIDTH](2 * ROOM + k)
+        var d = bins.unsafe_load[width=WIDTH](3 * ROOM + k)
+        points.unsafe_store(k, d - 5 * b)
+        points.unsafe_store(ROOM + k, (c + d) - 4 * (a + b))
+        points.unsafe_store(2 * ROOM + k, 4 * (a - b) - (c - d))
+        points.unsafe_store(3 * ROOM + k, 2 * (c - a) + (d - b))
+        points.unsafe_store(4 * ROOM + k, (d - b) - 2 * (c - a))
+        points.unsafe_store(5 * ROOM + k, 4 * a - 5 * c)
+
+
+def from_points(frames: Floats, points: Floats, bias: Floats):
+    """The rectified convolution at a window's frames (FRAMES, UNITS), from its values (POINTS, UNITS)."""
+    for k in range(0, UNITS, WIDTH):
+        var one = points.unsafe_load[width=WIDTH](UNITS + k)
+        var minus_one = points.unsafe_load[width=WIDTH](2 * UNITS + k)
+        var two = points.unsafe_load[width=WIDTH](3 * UNITS + k)
+        var minus_two = points.unsafe_load[width=WIDTH](4 * UNITS + k)
+        var none = points.unsafe_load[width=WIDTH](k)
+        var endless = points.unsafe_load[width=WIDTH](5 * UNITS + k)
+        var even, odd = one + minus_one, one - minus_one
+        var far_even, far_odd = two + minus_two, two - minus_two
+        var more = bias.unsafe_load[width=WIDTH](k)
+        var nothing = Vec(0)
+        frames.unsafe_store(k, larger(none + even + far_even + more, nothing))
+        frames.unsafe_store(UNITS + k, larger(odd + 2 * far_odd + more, nothing))
+        frames.unsafe_store(2 * UNITS + k, larger(even + 4 * far_even + more, nothing))
+        frames.unsafe_store(3 * UNITS + k, larger(odd + 8 * far_odd + endless + more, nothing))
 
 
 @fieldwise_init
@@ -251,20 +255,39 @@ struct RoundTasks(Work):
 
     def _encode(self, first: Int):
         var windows = min(PART, self.windows - first)
-        var rows = windows * FRAMES
         var stage = Stage()
-        for w in range(windows):
-            stage.hear(self.samples, self.count, self.first + first + w)
-            for f in range(FRAMES):
-                stage.fold(stage.heard.unsafe_offset(f * HOP), w * FRAMES + f, self.silero.window)
-        comptime for i in range(4):
-            var layer = self._spectrum[i]()
+        stage.transform(self.silero.spectrum, self.samples, self.count, self.first + first, windows)
+        for point in range(POINTS):
+            var weight = self.silero.first.weight.unsafe_offset(point * UNITS * BINS)
             apply["none"](
-                stage.part(stage.spectra, i), FOLDED, stage.part(stage.folded, i), FOLDED, rows, layer, 0, layer.K, stage.sums
+                stage.points.unsafe_offset(point * UNITS),
+                POINTS_ROW,
+                stage.first.unsafe_offset(point * ROOM),
+                FIRST_ROW,
+                windows,
+                Layer(weight, self.silero.first.epilogue, UNITS, BINS),
+                0,
+                BINS,
+                stage.sums,
             )
-        stage.magnitudes(windows)
-        self._convolve(stage.second, SECOND_ROW, stage.first, FIRST_ROW, windows, self.silero.first, FRAMES, 1, stage.sums)
-        self._convolve(stage.third, THIRD_ROW, stage.second, SECOND_ROW, windows, self.silero.second, FRAMES, 2, stage.sums)
+        for w in range(windows):
+            from_points(
+                stage.second.unsafe_offset(w * SECOND_ROW), stage.points.unsafe_offset(w * POINTS_ROW), self.silero.first_bias
+            )
+        for f in range(0, FRAMES, 2):
+            # Before the first frame there is nothing to multiply.
+            var begin = max(0, f - 1)
+            apply["relu"](
+                stage.third.unsafe_offset(f // 2 * self.silero.second.N),
+                THIRD_ROW,
+                stage.second.unsafe_offset(begin * UNITS),
+                SECOND_ROW,
+                windows,
+                self.silero.second,
+                (begin - f + 1) * UNITS,
+                3 * UNITS,
+                stage.sums,
+            )
         apply["relu"](
             stage.fourth, FOURTH_ROW, stage.third, THIRD_ROW, windows, self.silero.third, 0, UNITS, stage.sums
         )
@@ -275,36 +298,6 @@ struct RoundTasks(Work):
             self.inputs.unsafe_offset(first * GATES), GATES, stage.last, LAST_ROW, windows, self.silero.input, 0, UNITS, stage.sums
         )
         stage.free()
-
-    def _spectrum[index: Int](self) -> Layer:
-        comptime if index == 0:
-            return self.silero.even_cosines
-        comptime if index == 1:
-            return self.silero.odd_cosines
-        comptime if index == 2:
-            return self.silero.even_sines
-        return self.silero.odd_sines
-
-    def _convolve(
-        self, result: Floats, result_row: Int, x: Floats, x_row: Int, windows: Int, layer: Layer, frames: Int, step: Int, sums: Floats
-    ):
-        """The rectified convolution of each window's frames, at every `step`-th one."""
-        var channels = layer.K // 3
-        for f in range(0, frames, step):
-            # Before the first frame and after the last there is nothing to multiply.
-            var begin = max(0, f - 1)
-            var stop = min(frames, f + 2)
-            apply["relu"](
-                result.unsafe_offset(f // step * layer.N),
-                result_row,
-                x.unsafe_offset(begin * channels),
-                x_row,
-                windows,
-                layer,
-                (begin - f + 1) * channels,
-                (stop - f + 1) * channels,
-                sums,
-            )
 
     def _remember(self):
         var sums = unsafe_alloc[F32](GATES, alignment=64)
