@@ -221,7 +221,7 @@ def _words_of(remaining: Iterator[WordTiming], count: int, offset: float) -> lis
         taken += len(timing.tokens)
         if timing.word:
             start, end = round(offset + timing.start, 2), round(offset + timing.end, 2)
-            words.append(replace(timing, start=start, end=end))
+            words.append(WordTiming(timing.word, timing.tokens, start, end, timing.probability))
     return words
 
 

@@ -15,7 +15,7 @@ from .heads import Head, keys_in, multiplied_here, packed_positions
 from .pack import larger, smaller
 from .softmax import NONE, highest_score
 from .team import Team, Work
-from .tile import F32, Floats, Ints, ROWS, Vec, WIDTH, ceildiv
+from .tile import F32, Floats, Ints, PANEL, Panel, ROWS, Vec, WIDTH, ceildiv
 
 comptime MEDIAN = 7  # neighbours in time that a median is taken of
 comptime HALF = MEDIAN // 2
@@ -87,9 +87,9 @@ def scores[
                     head.key_scales().unsafe_offset(first),
                     head.key_sums().unsafe_offset(first),
                 )
-                # Both have room for whole vectors.
-                for p in range(0, count, WIDTH):
-                    target.unsafe_store(p, row.unsafe_load[width=WIDTH](p) * Vec(scratch.scales[unsafe_offset=r]))
+                # Both have room for whole panels.
+                for p in range(0, count, PANEL):
+                    target.unsafe_store(p, row.unsafe_load[width=PANEL](p) * Panel(scratch.scales[unsafe_offset=r]))
         for r in range(n, n + rows):
             for p in range(valid, stride):
                 result[unsafe_offset=r * stride + p] = NONE
@@ -97,36 +97,36 @@ def scores[
 
 
 def soften(row: Floats, count: Int):
-    """Softmax of a row, whole vectors of it."""
-    var top = Vec(NONE)
-    for p in range(0, count, WIDTH):
-        top = larger(top, row.unsafe_load[width=WIDTH](p))
-    var highest = Vec(top.reduce_max())
-    var sum = Vec(0)
-    for p in range(0, count, WIDTH):
-        var x = exp(row.unsafe_load[width=WIDTH](p) - highest)
+    """Softmax of a row, whole panels of it."""
+    var top = Panel(NONE)
+    for p in range(0, count, PANEL):
+        top = larger[PANEL](top, row.unsafe_load[width=PANEL](p))
+    var highest = Panel(top.reduce_max())
+    var sum = Panel(0)
+    for p in range(0, count, PANEL):
+        var x = exp(row.unsafe_load[width=PANEL](p) - highest)
         sum += x
         row.unsafe_store(p, x)
-    var total = Vec(sum.reduce_add())
-    for p in range(0, count, WIDTH):
-        row.unsafe_store(p, row.unsafe_load[width=WIDTH](p) / total)
+    var inverse = Panel(1 / sum.reduce_add())
+    for p in range(0, count, PANEL):
+        row.unsafe_store(p, row.unsafe_load[width=PANEL](p) * inverse)
 
 
 def standardise(x: Floats, N: Int, stride: Int):
     """Gives each column of (N, stride) a mean of 0 and a deviation of 1."""
-    for p in range(0, stride, WIDTH):
-        var column = x.unsafe_offset(p)
-        var sum = Vec(0)
+    for p in range(0, stride, PANEL):
+        var columns = x.unsafe_offset(p)
+        var sum = Panel(0)
         for n in range(N):
-            sum += column.unsafe_load[width=WIDTH](n * stride)
-        var mean = sum / Vec(F32(N))
-        var squares = Vec(0)
+            sum += columns.unsafe_load[width=PANEL](n * stride)
+        var mean = sum / Panel(F32(N))
+        var squares = Panel(0)
         for n in range(N):
-            var difference = column.unsafe_load[width=WIDTH](n * stride) - mean
-            squares += difference * difference
-        var deviation = sqrt(squares / Vec(F32(N)))
+            var difference = columns.unsafe_load[width=PANEL](n * stride) - mean
+            squares = difference.fma(difference, squares)
+        var inverse = 1 / sqrt(squares / Panel(F32(N)))
         for n in range(N):
-            column.unsafe_store(n * stride, (column.unsafe_load[width=WIDTH](n * stride) - mean) / deviation)
+            columns.unsafe_store(n * stride, (columns.unsafe_load[width=PANEL](n * stride) - mean) * inverse)
 
 
 def smooth(row: Floats, frames: Int, room: Floats):
@@ -179,11 +179,11 @@ struct CostTasks(Work):
 
     def run(self, task: Int):
         var row = self.x.unsafe_offset(Int(self.wanted[unsafe_offset=task]) * self.stride)
-        for p in range(0, self.stride, WIDTH):
-            var sum = row.unsafe_load[width=WIDTH](p)
+        for p in range(0, self.stride, PANEL):
+            var sum = row.unsafe_load[width=PANEL](p)
             for pair in range(1, self.pairs):
-                sum += row.unsafe_load[width=WIDTH](pair * self.N * self.stride + p)
-            row.unsafe_store(p, -sum / Vec(F32(self.pairs)))
+                sum += row.unsafe_load[width=PANEL](pair * self.N * self.stride + p)
+            row.unsafe_store(p, -sum / Panel(F32(self.pairs)))
 
 
 def cheapest_path(begins: Ints, costs: Floats, wanted: Ints, stride: Int, W: Int, frames: Int):
@@ -256,7 +256,7 @@ def token_begins[
         begins[unsafe_offset=i] = 0
     if frames < 2 or W == 0:
         return  # nothing tells the tokens apart
-    var stride = ceildiv(frames, WIDTH) * WIDTH
+    var stride = ceildiv(frames, PANEL) * PANEL
     var x = unsafe_alloc[F32](pair_count * N * stride, alignment=64)
     team.do(HeadTasks[mode](x, queries, cache, size, pairs, N, frames, stride, heads, D), pair_count)
     team.do(CostTasks(x, wanted, pair_count, N, stride), W)

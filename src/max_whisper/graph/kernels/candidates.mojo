@@ -11,6 +11,7 @@ from std.memory import bitcast, pack_bits
 from std.memory.alloc import unsafe_alloc
 
 from .pack import larger
+from .softmax import LANES, LOG2_E, Lanes, power_of_two
 from .tile import F32, Floats, Ints, PANEL, Panel, Vec, WIDTH, ceildiv
 from .vocabulary import PART
 
@@ -50,23 +51,26 @@ struct Sum(ImplicitlyCopyable, Movable):
         self.top = NEVER
         self.total = 0
 
-    def __init__(out self, x: Floats, count: Int):
+    @staticmethod
+    def of[exact: Bool](x: Floats, count: Int) -> Self:
+        """Of `count` numbers; unless `exact`, to a relative error of 1e-4."""
         var vector = Panel(NEVER)
         var whole = count - count % PANEL
         for i in range(0, whole, PANEL):
             vector = larger[PANEL](vector, x.unsafe_load[width=PANEL](i))
-        self.top = vector.reduce_max()
+        var top = vector.reduce_max()
         for i in range(whole, count):
-            self.top = max(self.top, x[unsafe_offset=i])
-        self.total = 0
-        if self.top == NEVER:
-            return
-        var sum = Panel(0)
-        for i in range(0, whole, PANEL):
-            sum += exp(x.unsafe_load[width=PANEL](i) - Panel(self.top))  # of minus infinity it is 0
-        self.total = sum.reduce_add()
+            top = max(top, x[unsafe_offset=i])
+        if top == NEVER:
+            return Self()
+        var sum = Lanes(0)
+        for i in range(0, whole, LANES):
+            var below = x.unsafe_load[width=LANES](i) - Lanes(top)
+            sum += exp(below) if exact else power_of_two(below * LOG2_E)  # of minus infinity next to nothing
+        var total = sum.reduce_add()
         for i in range(whole, count):
-            self.total += exp(x[unsafe_offset=i] - self.top)
+            total += exp(x[unsafe_offset=i] - top)
+        return Self(top, total)
 
     def add(mut self, other: Self):
         """Takes other numbers in."""
@@ -284,8 +288,8 @@ struct Rows(ImplicitlyCopyable, Movable):
         return Best(self.best_tokens.unsafe_offset(place), self.best_values.unsafe_offset(place), 1)
 
 
-def find(rows: Rows, row: Int, part: Int, logits: Floats):
-    """What there is to be known of a part, whose logits lie there."""
+def find[exact: Bool](rows: Rows, row: Int, part: Int, logits: Floats):
+    """What there is to be known of a part, whose logits lie there; sums of probabilities `exact` or nearly so."""
     var bounds = rows.range_of(row, part)
     var start = bounds[0]
     var count = bounds[1] - start
@@ -294,7 +298,7 @@ def find(rows: Rows, row: Int, part: Int, logits: Floats):
     var sums = rows.sums.unsafe_offset(rows.place(row, part) * SUMS)
     var watch = rows.watched(row)
     if watch >= 0:
-        raw = Sum(logits, min(count, max(0, Int(limits[unsafe_offset=WATCH_STOP]) - start)))
+        raw = Sum.of[exact](logits, min(count, max(0, Int(limits[unsafe_offset=WATCH_STOP]) - start)))
         if watch >= start and watch < bounds[1]:
             sums[unsafe_offset=5] = logits[unsafe_offset=watch - start]
     sums[unsafe_offset=2] = raw.top
@@ -303,7 +307,7 @@ def find(rows: Rows, row: Int, part: Int, logits: Floats):
         return
     var x = unsafe_alloc[F32](PART + WIDTH, alignment=64)
     constrain(x, logits, rows, row, start, count)
-    var allowed = Sum(x, count)
+    var allowed = Sum.of[exact](x, count)
     sums[unsafe_offset=0] = allowed.top
     sums[unsafe_offset=1] = allowed.total
     var best = rows.best(row, part)

@@ -96,7 +96,7 @@ struct HeadTasks[V: Vocabulary](Work):
         for row in range(count):
             for part in range(block, self.rows.parts if last else block + 1):
                 var start = self.rows.range_of(first + row, part)[0] - begin
-                find(self.rows, first + row, part, logits.unsafe_offset(row * width + start))
+                find[Self.V.EXACT](self.rows, first + row, part, logits.unsafe_offset(row * width + start))
         if self.keeps:
             var kept = self.kept.unsafe_offset(first * self.rows.V + begin)
             self.vocabulary.all_logits(kept, self.rows.V, self.vectors.row(first), count, begin, stop, room)

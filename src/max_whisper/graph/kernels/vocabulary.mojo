@@ -87,6 +87,9 @@ trait Vocabulary(Deinitable, ImplicitlyCopyable, Movable):
     comptime PLACES: Int
     """How many numbers say what there is, see `at`."""
 
+    comptime EXACT: Bool
+    """Whether logits are worth sums of probabilities to float32's precision."""
+
     @staticmethod
     def at(places: Addresses, K: Int) -> Self:
         """The vocabulary that `vocabulary_places` of `graph/vocabulary.py` tells of.
@@ -174,6 +177,7 @@ struct PlainVocabulary[mode: StaticString](Vocabulary):
     """One layer, in the words of a precision."""
 
     comptime PLACES = 4
+    comptime EXACT = Self.mode == "float32" or Self.mode == "float16"
 
     var layer: Layer
 
@@ -253,6 +257,7 @@ struct QuickVocabulary(Vocabulary):
     """
 
     comptime PLACES = 11
+    comptime EXACT = False
 
     var few: Layer
     var text: Layer
