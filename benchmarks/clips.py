@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.environments import BenchmarkError
+from benchmarks.prompt_sets import fetch, read_prompts, spread
 from max_whisper.audio import SAMPLE_RATE, load_audio
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
@@ -50,11 +52,28 @@ def read_clips(paths: Sequence[Path], folder: Path) -> list[Clip]:
     return [_read(path, folder) for path in paths]
 
 
+def prompt_clips(count: int, cache: Path, folder: Path) -> list[Clip]:
+    """So many English prompts of Debian's packages, evenly spread over all of them; see :mod:`.prompt_sets`.
+
+    Raises:
+        BenchmarkError: The packages can't be had, or there are fewer.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    prompts = list(read_prompts("en", fetch("en", cache)))
+    if count > len(prompts):
+        raise BenchmarkError(f"there are {len(prompts)} English prompts, not {count}")
+    chosen = spread(prompts, count)
+    return [_kept(prompt.name.replace("/", "-"), prompt.samples, prompt.text, folder) for prompt in chosen]
+
+
 def _read(path: Path, folder: Path) -> Clip:
-    samples = load_audio(path)
-    file = folder / f"{path.stem}.npy"
+    return _kept(path.stem, load_audio(path), _text(path), folder)
+
+
+def _kept(name: str, samples: NDArray[np.float32], text: str | None, folder: Path) -> Clip:
+    file = folder / f"{name}.npy"
     np.save(file, samples)
-    return Clip(path.stem, file, len(samples) / SAMPLE_RATE, _text(path))
+    return Clip(name, file, len(samples) / SAMPLE_RATE, text)
 
 
 def _text(path: Path) -> str | None:

@@ -50,6 +50,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--models", nargs="+", default=["tiny.en", "base"], help="names, or NAME=FOLDER of CTranslate2")
     add("--clips", nargs="+", type=Path, default=recordings.DEFAULT, help="recordings; texts in .txt beside")
     add("--many", nargs="*", type=Path, help="recordings to transcribe as a lot (without any: the test data)")
+    add("--prompts", type=int, default=0, help="so many English prompts of Debian's packages with these")
     add("--engines", nargs="+", default=[], help=f"names or beginnings of names: {names}")
     add("--threads", type=int, default=2)
     add("--beam", nargs="+", type=int, default=[1], help="widths; 1 is greedy")
@@ -95,6 +96,10 @@ class Benchmark:
         self.clips = recordings.read_clips(options.clips, folder / "clips")
         many = recordings.MANY if options.many == [] else (options.many or ())
         self.many = recordings.read_clips(many, folder / "many")
+        if options.prompts:
+            self.many += recordings.prompt_clips(
+                options.prompts, options.cache / "prompts", folder / "prompts"
+            )
         self.left_out: dict[str, str] = {}
         self.limits: dict[str, float] = {}
         self.weights = {}

@@ -8,7 +8,8 @@ have suffered, the whole window is encoded after all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,6 +74,7 @@ def decode(
     if encoded.rest is not None:
         first = at_temperature(options, fallback.temperatures[0])
         result = yield from decode_window(encoded.number, first, tokenizer, dims, keep_queries=keep_queries)
+        result = ending_in_time(result, encoded.place, tokenizer.timestamp_begin)
         if not is_doubtful(result, encoded.place, fallback, tokenizer.timestamp_begin):
             return result, encoded
         yield Release(window=encoded.number)
@@ -83,13 +85,33 @@ def decode(
     return result, encoded
 
 
+def ending_in_time(result: DecodingResult, place: Window, timestamp_begin: int) -> DecodingResult:
+    """A result whose one segment ends long after the sound, so that it ends with the sound.
+
+    Small models often take some of the silence for the end of what they heard, which is the same with
+    more silence; several segments may have been made up in it.
+    """
+    stamps = [token for token in result.tokens if token >= timestamp_begin]
+    if (
+        len(stamps) > 2
+        or result.tokens[-1:] != stamps[-1:]
+        or not _is_late(stamps[-1:], place, timestamp_begin)
+    ):
+        return result
+    return replace(result, tokens=[*result.tokens[:-1], timestamp_begin + place.size // 2])
+
+
+def _is_late(tokens: Sequence[int], place: Window, timestamp_begin: int) -> bool:
+    last = max(tokens, default=0)
+    return last > timestamp_begin and 2 * (last - timestamp_begin) > place.size + _LATE
+
+
 def is_doubtful(result: DecodingResult, place: Window, fallback: Fallback, timestamp_begin: int) -> bool:
     """Whether a window may have suffered from what was not encoded.
 
     It repeats itself, is uncertain, seems silent, or says something after its end.
     """
-    last = max(result.tokens, default=0)
-    late = last > timestamp_begin and 2 * (last - timestamp_begin) > place.size + _LATE
+    late = _is_late(result.tokens, place, timestamp_begin)
     return late or fallback.rejects(result) or Fallback().rejects(result) or is_silent(result, Fallback())
 
 

@@ -77,6 +77,24 @@ def test_doubts(changes, thresholds, doubtful):
     assert encoding.is_doubtful(result, Window(0, 1100), thresholds, BEGIN) is doubtful
 
 
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        ([BEGIN, 5, 6, BEGIN + 1100], [BEGIN, 5, 6, BEGIN + 550]),
+        ([5, 6, BEGIN + 601], [5, 6, BEGIN + 550]),
+        ([BEGIN, 5, 6, BEGIN + 600], None),
+        ([BEGIN, 5, BEGIN + 300, BEGIN + 300, 6, BEGIN + 1100], None),
+        ([BEGIN + 700, 5, 6], None),
+        ([5, 6], None),
+        ([], None),
+    ],
+)
+def test_one_segment_ends_with_the_sound(tokens, expected):
+    result = replace(SOUND, tokens=tokens)
+    found = encoding.ending_in_time(result, Window(0, 1101), BEGIN)
+    assert found == (result if expected is None else replace(result, tokens=expected))
+
+
 def decode(monkeypatch, encoded, first):
     """The requests that decoding makes, and its end, where the first try gives ``first``."""
     tries = []
@@ -111,6 +129,12 @@ def test_a_part_will_do_where_there_is_no_doubt(monkeypatch):
     requests, tries, result, now = decode(monkeypatch, encoded, SOUND)
     assert (requests, tries) == ([], [(3, 0.0, 5)])
     assert result is SOUND and now is encoded
+
+
+def test_a_late_end_alone_is_no_doubt(monkeypatch):
+    encoded = encoding.Encoded(3, Window(0, 1100), np.zeros((2, 3000), np.float32))
+    requests, _, result, _ = decode(monkeypatch, encoded, replace(SOUND, tokens=[BEGIN, 5, BEGIN + 1100]))
+    assert requests == [] and result.tokens == [BEGIN, 5, BEGIN + 550]
 
 
 def test_in_doubt_the_whole_window_is_encoded_and_nothing_kept_of_the_part(monkeypatch):
