@@ -24,7 +24,7 @@ class Clip:
     """A recording.
 
     Attributes:
-        name: The file's, without its ending.
+        name: The file's, without its ending, or the prompt's.
         samples: A file of its 16 kHz mono float32 samples, which all engines are given.
         seconds: How long it is.
         text: What is said, or None if nobody wrote it down.

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from max_whisper.audio import AudioSource
 from max_whisper.checkpoints.checkpoint import ModelDimensions
-from max_whisper.preload import preload_max
+from max_whisper.preload import preloaded_max
 from max_whisper.tokenizer import Vocabulary, language_code
 from max_whisper.transcribe.awaiting import iterated
 from max_whisper.transcribe.channels import Told
@@ -255,14 +255,14 @@ def load_model(
     """
     from max_whisper.checkpoints import find_vocabulary, load_checkpoint
 
-    preload_max()
-    checkpoint = load_checkpoint(name, download_root=download_root, progress=progress)
-    ranks = checkpoint.vocabulary
-    if ranks is None:
-        ranks = find_vocabulary(checkpoint.dims.is_multilingual, download_root, progress)
-    vocabulary = Vocabulary(ranks, checkpoint.dims.num_languages)
+    with preloaded_max():
+        checkpoint = load_checkpoint(name, download_root=download_root, progress=progress)
+        ranks = checkpoint.vocabulary
+        if ranks is None:
+            ranks = find_vocabulary(checkpoint.dims.is_multilingual, download_root, progress)
+        vocabulary = Vocabulary(ranks, checkpoint.dims.num_languages)
 
-    from max_whisper.graph.runtime import load_runtime  # by now MAX's library is open
+    from max_whisper.graph.runtime import load_runtime
 
     runtime = load_runtime(
         checkpoint,

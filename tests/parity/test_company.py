@@ -16,6 +16,7 @@ HOW = {
     "greedy": {"temperature": 0.0},
     "beam": {"temperature": 0.0, "beam_size": 5},
     "sampling": {"temperature": 0.7, "best_of": 3},
+    "words": {"temperature": 0.0, "word_timestamps": True},
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from max_whisper.preload import preload_max
+from max_whisper.preload import preloaded_max
 
 SOURCE = str(Path(__file__).parents[2] / "src")
 
@@ -23,24 +23,28 @@ def run(code: str) -> None:
 def test_the_library_is_opened_in_a_thread_of_its_own() -> None:
     run(
         "import sys, threading, pathlib\n"
-        "from max_whisper.preload import preload_max\n"
+        "from max_whisper.preload import preloaded_max\n"
         "library = lambda: '/_core.' in pathlib.Path('/proc/self/maps').read_text()\n"
         "assert not library()\n"
-        "preload_max()\n"
-        "for thread in set(threading.enumerate()) - {threading.main_thread()}: thread.join()\n"
+        "with preloaded_max(): pass\n"
+        "assert threading.active_count() == 1\n"
         "assert library() and 'max' not in sys.modules\n"
         "import max.engine\n"
-        "preload_max()\n"
-        "assert threading.active_count() == 1\n"
+        "with preloaded_max(): assert threading.active_count() == 1\n"
     )
 
 
-def test_without_max_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [None, ValueError("max.__spec__ is None")])
+def test_without_max_nothing_happens(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
+    def find_spec(_: str) -> None:
+        if error:
+            raise error
+
     monkeypatch.delitem(sys.modules, "max._core", raising=False)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     before = threading.active_count()
-    preload_max()
-    assert threading.active_count() == before
+    with preloaded_max():
+        assert threading.active_count() == before
 
 
 def test_objects_of_max_count_as_looked_through() -> None:

@@ -25,7 +25,9 @@ from max_whisper.errors import CheckpointError
 END_OF_TEXT = "<|endoftext|>"
 
 _ADDED = "added_tokens.json"  # tokens that vocab.json does not have
+_VOCAB = "vocab.json"
 _LARGE = 1 << 17  # bytes
+_FORMAT = 1  # of what is kept: raised whenever files are read or checked otherwise
 
 
 class LazyVocabulary(Mapping[bytes, int]):
@@ -130,8 +132,9 @@ def _all_tokens(path: Path, read: Callable[[Path], str]) -> str:
     """
     if path.suffix != ".json" or len(content := _bytes(path)) < _LARGE:
         return read(path)
-    added = path.with_name(_ADDED)
-    digest = hashlib.sha256(content + (_bytes(added) if added.is_file() else b""))
+    digest = hashlib.sha256(f"{_FORMAT} {path.name}\n".encode() + content)
+    if path.name == _VOCAB and (added := path.with_name(_ADDED)).is_file():
+        digest.update(_bytes(added))
     place = cache_folder() / "vocabularies" / f"{digest.hexdigest()}.txt"
     with contextlib.suppress(OSError, ValueError):
         check, kept = place.read_bytes().split(b"\n", 1)
@@ -219,6 +222,6 @@ def _in_order(tokens: Mapping[str, int], where: str) -> str:
 _READERS: Mapping[str, Callable[[Path], str]] = {
     "vocabulary.txt": _text,
     "vocabulary.json": _token_list,
-    "vocab.json": _vocab_json,
+    _VOCAB: _vocab_json,
     "tokenizer.json": _tokenizer_json,
 }

@@ -91,14 +91,13 @@ def ending_in_time(result: DecodingResult, place: Window, timestamp_begin: int) 
     Small models often take some of the silence for the end of what they heard, which is the same with
     more silence; several segments may have been made up in it.
     """
-    stamps = [token for token in result.tokens if token >= timestamp_begin]
-    if (
-        len(stamps) > 2
-        or result.tokens[-1:] != stamps[-1:]
-        or not _is_late(stamps[-1:], place, timestamp_begin)
-    ):
+    end = timestamp_begin + place.size // 2
+    *said, last = result.tokens or [0]
+    first = said.pop(0) if said and said[0] >= timestamp_begin else timestamp_begin
+    alone = bool(said) and max(said) < timestamp_begin and first < end
+    if not alone or not _is_late([last], place, timestamp_begin):
         return result
-    return replace(result, tokens=[*result.tokens[:-1], timestamp_begin + place.size // 2])
+    return replace(result, tokens=[*result.tokens[:-1], end])
 
 
 def _is_late(tokens: Sequence[int], place: Window, timestamp_begin: int) -> bool:

@@ -152,15 +152,13 @@ class Scheduler:
             self._grow()
         self._rows_short = False
         moved = self._serve_all(self._jobs)
-        passing = [job for job in self._jobs if isinstance(job._request, Forward)]
-        if passing:
-            self._pass(passing, self._forward)
-            self._serve_all(passing)  # those that have begun go on with those that are on their way
-        running: dict[int, list[Job[Any]]] = {}  # jobs by how many candidates they want
-        for job in self._jobs:
-            if isinstance(job._request, GoOn):
-                running.setdefault(job._request.k, []).append(job)
-        for together in running.values():
+        # Where no token is chosen, less is computed: that must not hang on who else is there.
+        passing = _grouped(self._jobs, Forward, lambda request: request.k == 0)
+        for together in passing:
+            self._pass(together, self._forward)
+            self._serve_all(together)  # those that have begun go on with those that are on their way
+        running = _grouped(self._jobs, GoOn, lambda request: request.k)
+        for together in running:
             self._pass(together, self._run)
             self._serve_all(together)  # those that end make room before the others go on
         if passing or running:
@@ -347,6 +345,17 @@ class Scheduler:
         self._free_rows, self._free_windows = list(range(rows)), list(range(windows))
         identity = np.arange(rows, dtype=np.int32)[:, None]
         self._sources = np.repeat(identity, self.runtime.dims.n_text_ctx, axis=1)
+
+
+def _grouped(
+    jobs: Sequence[Job[Any]], kind: type[Any], key: Callable[[Any], Any]
+) -> Sequence[Sequence[Job[Any]]]:
+    """The jobs whose requests are of a kind, those of one key together."""
+    groups: dict[Any, list[Job[Any]]] = {}
+    for job in jobs:
+        if isinstance(job._request, kind):
+            groups.setdefault(key(job._request), []).append(job)
+    return list(groups.values())
 
 
 def _all_beams(parts: Sequence[Beams | None]) -> Beams | None:

@@ -151,21 +151,31 @@ def _spoken(
     pause: int | None = None  # where the pause began that lasts
     quiet = 0  # how long it was certainly one
     pauses: list[Span] = []
-    for here, probability in zip(range(0, length, WINDOW), probabilities):
-        if probability >= options.threshold:
+    for first, last, level in _runs(probabilities, options):
+        here = first * WINDOW
+        if level > 0:
             if start is None:
                 start, pauses = here, []
             elif pause is not None and quiet > cutting:
                 pauses.append((pause, here))
             pause, quiet = None, 0
-        elif start is not None and probability < options.pause_threshold:
+        elif start is not None and level < 0:
             pause = here if pause is None else pause
-            quiet = here - pause
+            quiet = last * WINDOW - pause
             if quiet >= least:
                 yield (start, pause), pauses
                 start, pause, quiet = None, None, 0
     if start is not None:
         yield (start, length), pauses
+
+
+def _runs(probabilities: Sequence[float], options: VadOptions) -> Iterator[tuple[int, int, int]]:
+    """Neighbours of a kind: the first, the last, and whether they are speech (1), silence (-1) or neither."""
+    given = np.asarray(probabilities, np.float64)
+    levels = (given >= options.threshold).astype(np.int8) - (given < options.pause_threshold)
+    ends = [*np.flatnonzero(np.diff(levels)).tolist(), len(given) - 1] if len(given) else []
+    for first, last in zip([0, *(end + 1 for end in ends)], ends):
+        yield first, last, int(levels[first])
 
 
 def _cut(span: Span, pauses: Sequence[Span], longest: float) -> Iterator[Span]:

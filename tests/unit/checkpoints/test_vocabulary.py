@@ -211,6 +211,15 @@ def test_what_is_kept_of_it_is_checked(damage: bytes, isolated: Path, tmp_path: 
     assert kept.read_bytes() == sound
 
 
+def test_what_is_kept_of_one_file_is_nothing_to_another(isolated: Path, tmp_path: Path) -> None:
+    large(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "vocabulary.json").write_bytes((tmp_path / "vocab.json").read_bytes())
+    with pytest.raises(CheckpointError, match="is not a list of tokens"):
+        len(directory_vocabulary(other) or ())
+
+
 def test_small_json_is_not_kept(isolated: Path, tmp_path: Path) -> None:
     ids(tmp_path, TOKEN_TEXTS)
     assert len(directory_vocabulary(tmp_path) or ()) == len(VOCABULARY)

@@ -42,7 +42,7 @@ HEADS, HEAD_SIZE = 2, 64
 ATTENTIONS = ("float32", "bfloat16", "int8")
 PAIRS = [(0, 0), (1, 1), (1, 0)]  # layers and heads whose attention is followed
 MODES = ("float32", "float16", "bfloat16", "int8", "bounded")
-VOCABULARY, TEXT, STATE = 4200, 2976, 112
+VOCABULARY, TEXT, STATE = 4200, 2976, 120
 PACKINGS = {**PRECISIONS, "float16": FLOAT16_WEIGHTS, "bounded": BOUNDED_WEIGHTS}
 INTEGERS = {"int8": quantise, "bounded": quantise_bounded}
 # (rows, inner dimension, columns): a step, few rows, many rows in either division, odd ends.

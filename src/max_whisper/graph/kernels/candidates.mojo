@@ -356,7 +356,7 @@ def choose(rows: Rows, row: Int, tokens: Ints, logprobs: Floats, watched: Floats
     """One row's candidates, from what was found of its parts."""
     var raw = Sum()
     var limits = rows.limits.unsafe_offset(row * LIMITS)
-    var watch = Int(limits[unsafe_offset=WATCH])
+    var watch = rows.watched(row)
     var seen = NEVER
     for part in range(rows.parts):
         var sums = rows.sums.unsafe_offset(rows.place(row, part) * SUMS)

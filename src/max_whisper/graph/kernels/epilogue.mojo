@@ -4,7 +4,7 @@ from std.collections import Array
 from std.math import erf
 
 from .pack import Scale, larger, smaller
-from .tile import F32, Floats, Ints, MIDDLE, PANEL, Vec, WIDTH, Words, ceildiv, floats, multiplied, quantised, words
+from .tile import Floats, Ints, MIDDLE, PANEL, Vec, WIDTH, Words, ceildiv, floats, multiplied, quantised, words
 
 comptime Scales = Pointer[Scale, MutUntrackedOrigin]
 

@@ -11,7 +11,7 @@ from std.memory.alloc import unsafe_alloc
 from .candidates import NEVER, Choices, Rows, find
 from .panels import GAP, GROUP, K_BLOCK, free_packed, new_packed
 from .team import Team, Work
-from .tile import F32, Floats, Ints, PANEL, ROWS, ceildiv, rows_in_tile
+from .tile import F32, Floats, PANEL, ROWS, ceildiv, rows_in_tile
 from .vocabulary import PART, Room, Vectors, Vocabulary
 
 comptime CHUNK = 48 // ROWS * ROWS  # rows whose logits of a part are computed at once

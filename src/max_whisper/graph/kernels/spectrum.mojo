@@ -7,7 +7,7 @@ of four) tells theirs.
 from std.collections import Array
 from std.math import sqrt
 
-from .tile import F32, Floats, Vec, WIDTH
+from .tile import Floats, Vec, WIDTH
 
 comptime FRAME = 256
 comptime HALF = FRAME // 2
