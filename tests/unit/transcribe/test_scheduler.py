@@ -64,6 +64,21 @@ def test_a_result_does_not_depend_on_who_shared_the_batch(rows, windows):
         assert max(len(set(batch.windows.tolist())) for batch in runtime.passes) > 1
 
 
+def test_a_pass_in_which_nothing_is_chosen_is_shared_with_its_like_alone():
+    """A runtime may compute less for it, which would show where others choose in the same pass."""
+
+    def work(k):
+        number = yield Attend(features(7))
+        rows = yield Acquire(1)
+        found = yield Forward([1, 2], rows * 2, range(2), number, [1], [Constraint(watch=1)], k=k)
+        return len(found.tokens[0])
+
+    runtime = mock()
+    jobs = run(Scheduler(runtime, 4, 4), *(work(k) for k in (0, 2, 0, 1)), rows=1)
+    assert [job.result() for job in jobs] == [0, 2, 0, 1]
+    assert [(batch.k, len(batch.outputs)) for batch in runtime.passes] == [(0, 2), (2, 2)]
+
+
 @pytest.mark.parametrize("beams", [None, 3])
 def test_who_ends_and_who_begins_keeps_nobody_waiting(beams):
     """A job has ended with the step that ends it, and one that begins takes steps at once."""
