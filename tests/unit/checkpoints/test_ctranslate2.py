@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from max_whisper.checkpoints import ctranslate2, load_checkpoint
+from max_whisper.checkpoints import ctranslate2, load, load_checkpoint
 from max_whisper.checkpoints.files import MappedFile
 from max_whisper.errors import CheckpointError
 from support import checkpoint_files as files
@@ -18,6 +18,10 @@ from support.checkpoint_files import DIMS, TIED, Arrays
 @pytest.fixture
 def tensors() -> Arrays:
     return files.random_tensors()
+
+
+def test_what_files_are_known_by_is_what_they_must_say() -> None:
+    assert load._CTRANSLATE2.decode() == ctranslate2.SPECIFICATION
 
 
 @pytest.mark.parametrize("parts", [2, 3, 7])

@@ -1,9 +1,11 @@
 """Rows of float32 as the words that products are made of: as they are, rounded, or quantised."""
 
 from std.memory import bitcast
+from std.sys import size_of
 
 from .tile import F32, Floats, Ints, LOWEST_BYTE, Vec, WIDTH, Words, ceildiv, floats, step
 
+comptime BYTE = DType.int8 if LOWEST_BYTE < 0 else DType.uint8  # as bytes of a row are multiplied
 # The largest int16: with int8 weights, 5120 products of it fit into an int32 (Whisper has no more).
 comptime MOST = 2047
 
@@ -31,12 +33,12 @@ def pack_row[mode: StaticString, kind: StaticString](packed: Ints, x: Floats, K:
     comptime if kind == "int8" or kind == "bounded":
         var scale = quantise_bytes(packed.unsafe_bitcast[UInt8](), x, K, ceildiv(K, step[mode]()) * step[mode]())
         comptime if mode == "int4":
-            scale.sum = sum_of_bytes(packed, row_words[mode, kind](K))
+            scale.sum = sum_of[BYTE](packed, row_words[mode, kind](K))
         return scale
     comptime if kind == "int16":
         var step = most(x, K) / MOST
         quantise_pairs[mode](packed, x, K, 1 / step if step > 0 else F32(0))
-        return Scale(step, 0, sum_of_pairs(packed, row_words[mode, kind](K)) if mode == "int4" else 0)
+        return Scale(step, 0, sum_of[DType.int16](packed, row_words[mode, kind](K)) if mode == "int4" else 0)
     comptime if kind == "bfloat16":
         round_pairs(packed, x, K)
         return Scale(1, 0, 0)
@@ -175,22 +177,11 @@ def quantise_bytes(packed: Pointer[UInt8, MutUntrackedOrigin], x: Floats, K: Int
     return Scale(step, zero + LOWEST_BYTE, 0)
 
 
-def sum_of_bytes(packed: Ints, count: Int) -> Int32:
-    """What the bytes of so many words add up to, as they are multiplied."""
+def sum_of[type: DType](packed: Ints, words: Int) -> Int32:
+    """What the numbers of a type in so many words add up to."""
     var sum = Int32(0)
-    for i in range(4 * count):
-        comptime if LOWEST_BYTE < 0:
-            sum += packed.unsafe_bitcast[Int8]()[unsafe_offset=i].cast[DType.int32]()
-        else:
-            sum += packed.unsafe_bitcast[UInt8]()[unsafe_offset=i].cast[DType.int32]()
-    return sum
-
-
-def sum_of_pairs(packed: Ints, count: Int) -> Int32:
-    """What the int16 of so many words add up to."""
-    var sum = Int32(0)
-    for i in range(2 * count):
-        sum += packed.unsafe_bitcast[Int16]()[unsafe_offset=i].cast[DType.int32]()
+    for i in range(words * (32 // (8 * size_of[Scalar[type]]()))):
+        sum += packed.unsafe_bitcast[Scalar[type]]()[unsafe_offset=i].cast[DType.int32]()
     return sum
 
 
