@@ -155,11 +155,24 @@ struct Blocks[mode: StaticString, activation: StaticString, has_residual: Bool](
         )
 
 
+def even_share(tiles: Int, most: Int, threads: Int) -> Int:
+    """Of how many tiles a block should be, up to `most`, so that no thread works on while others have done."""
+    var best = most
+    var least = Int.MAX
+    for size in range(most, most // 2, -1):
+        var longest = ceildiv(ceildiv(tiles, size), threads) * size
+        if longest < least:
+            least = longest
+            best = size
+    return best
+
+
 def many_rows[
     mode: StaticString, activation: StaticString, has_residual: Bool
 ](result: Floats, a: Floats, a_row: Int, layer: Layer, residual: Floats, M: Int, team: Team):
     var row_length = row_words[mode, multiplied[mode]()](layer.K) + GAP
-    var block = max(1, min(BLOCK_ROWS, BLOCK_WORDS // row_length) // ROWS) * ROWS
+    var most = max(1, min(BLOCK_ROWS, BLOCK_WORDS // row_length) // ROWS)
+    var block = even_share(ceildiv(M, ROWS), most, team.threads) * ROWS
     var blocks = ceildiv(M, block)
     # Enough rows to go round: a task takes some and reads all weights. Else all are packed first,
     # and a task takes some of the columns.

@@ -60,3 +60,9 @@ def advance(start: Ints, token: Int32):
     start[unsafe_offset=POSITION] += 1
     if token >= start[unsafe_offset=BEGIN]:
         start[unsafe_offset=STAMP] = token
+
+
+def has_ended_segment(start: Ints) -> Bool:
+    """Whether the latest token is a timestamp after text."""
+    var begin = start[unsafe_offset=BEGIN]
+    return start[unsafe_offset=TOKEN] >= begin and start[unsafe_offset=BEFORE] < begin

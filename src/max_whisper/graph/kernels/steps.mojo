@@ -16,7 +16,7 @@ from .head import head_candidates
 from .linear import linear
 from .past import self_attention
 from .pointwise import embed, layer_norm
-from .standing import END, POSITION, ROW, STARTS, TOKEN, WINDOW, advance, limit
+from .standing import END, POSITION, ROW, STARTS, TOKEN, WINDOW, advance, has_ended_segment, limit
 from .team import Team
 from .tile import F32, Floats, Ints
 from .vocabulary import Addresses, Vocabulary, layer_at
@@ -70,7 +70,7 @@ struct Caches(ImplicitlyCopyable, Movable):
 
 
 struct Rows:
-    """N sequences on their way, and room for what is between the layers."""
+    """N tokens that are looked at together, and room for what is between the layers, of `most` of them."""
 
     var N: Int
     var tokens: Ints
@@ -82,22 +82,22 @@ struct Rows:
     var wide: Floats
     var heads: Floats
 
-    def __init__(out self, N: Int, S: Int, starts: Ints):
-        self.N = N
-        self.tokens = unsafe_alloc[Int32](4 * N)
-        self.rows = self.tokens.unsafe_offset(N)
-        self.positions = self.tokens.unsafe_offset(2 * N)
-        self.windows = self.tokens.unsafe_offset(3 * N)
-        var state = N * S
+    def __init__(out self, most: Int, S: Int):
+        self.N = 0
+        self.tokens = unsafe_alloc[Int32](4 * most)
+        self.rows = self.tokens.unsafe_offset(most)
+        self.positions = self.tokens.unsafe_offset(2 * most)
+        self.windows = self.tokens.unsafe_offset(3 * most)
+        var state = most * S
         self.x = unsafe_alloc[F32](7 * state, alignment=64)
         self.normed = self.x.unsafe_offset(state)
         self.heads = self.x.unsafe_offset(2 * state)
         self.wide = self.x.unsafe_offset(3 * state)
-        self.place(starts)
 
-    def place(self, starts: Ints):
-        """The tokens are now those that the sequences stand at."""
-        for n in range(self.N):
+    def place(mut self, starts: Ints, N: Int):
+        """The tokens are now those that N sequences stand at."""
+        self.N = N
+        for n in range(N):
             var start = starts.unsafe_offset(n * STARTS)
             self.tokens[unsafe_offset=n] = start[unsafe_offset=TOKEN]
             self.rows[unsafe_offset=n] = start[unsafe_offset=ROW]
@@ -189,6 +189,22 @@ struct Choice(ImplicitlyCopyable, Movable):
         """What is asked of N rows of logits."""
         return Asked(N, limits, self.forbidden, self.forbidden, self.numbers, V, self.k, self.forbidden_count, 0)
 
+    def twice(self) -> Self:
+        """The choice of one sequence for two rows; to be freed."""
+        var count = self.forbidden_count
+        var forbidden = unsafe_alloc[Int32](2 * count + 1)
+        var numbers = unsafe_alloc[F32](4)
+        for row in range(2):
+            for i in range(count):
+                forbidden[unsafe_offset=row * count + i] = self.forbidden[unsafe_offset=i]
+            for i in range(2):
+                numbers[unsafe_offset=row * 2 + i] = self.numbers[unsafe_offset=i]
+        return Self(self.k, forbidden, count, numbers, self.seeds)
+
+    def free(self):
+        self.forbidden.unsafe_free()
+        self.numbers.unsafe_free()
+
 
 def steps[
     V: Vocabulary, mode: StaticString, attention: StaticString
@@ -221,37 +237,56 @@ def steps[
         team: Who works.
     """
     var S = decoder.state
-    var starts = unsafe_alloc[Int32](N * STARTS + N * LIMITS)
-    var limits = starts.unsafe_offset(N * STARTS)
+    # One sequence alone may look at two tokens in a step: where a segment has ended, the next one mostly
+    # begins, with the same timestamp. If it is that which is chosen, the step after it is done, too.
+    var alone = N == 1 and beams.size == 0
+    var most = 2 if alone else N
+    var starts = unsafe_alloc[Int32](most * STARTS + most * LIMITS)
+    var limits = starts.unsafe_offset(most * STARTS)
     for i in range(N * STARTS):
         starts[unsafe_offset=i] = given[unsafe_offset=i]
-    var rows = Rows(N, S, starts)
-    var asked = choice.asked(limits, N, decoder.vocabulary.tokens())
-    var watched = unsafe_alloc[F32](N)
+    var rows = Rows(most, S)
+    var each = choice.twice() if alone else choice
+    var asked = each.asked(limits, most, decoder.vocabulary.tokens())
+    var watched = unsafe_alloc[F32](most)
     var taken = 0
     var ended = False
     while taken < count and not ended:
+        var guesses = alone and taken + 1 < count and has_ended_segment(starts)
+        if guesses:
+            var next = starts.unsafe_offset(STARTS)
+            for i in range(STARTS):
+                next[unsafe_offset=i] = starts[unsafe_offset=i]
+            advance(next, starts[unsafe_offset=TOKEN])
+        rows.place(starts, 2 if guesses else N)
         forward[V, mode, attention](
             decoder, caches, rows, queries.unsafe_offset(taken * N * S), count * N * S, team
         )
-        for n in range(N):
-            var seed = choice.seeds.unsafe_offset((n * count + taken) * 2)
+        for n in range(rows.N):
+            var step = taken + 1 if guesses and n == 1 else n * count + taken
+            var seed = choice.seeds.unsafe_offset(step * 2)
             limit(limits.unsafe_offset(n * LIMITS), starts.unsafe_offset(n * STARTS), seed[], seed[unsafe_offset=1])
         var chosen = tokens.unsafe_offset(taken * N * choice.k)
         var values = logprobs.unsafe_offset(taken * N * choice.k)
         var choices = Choices(chosen, values, watched)
-        head_candidates(choices, rows.normed, decoder.vocabulary, asked, N, S, watched, False, team)
+        head_candidates(choices, rows.normed, decoder.vocabulary, asked, rows.N, S, watched, False, team)
         if beams.size > 0:
             ended = beams.take(starts, chosen, values)
         else:
+            var last = starts[unsafe_offset=TOKEN]
             for n in range(N):
                 var start = starts.unsafe_offset(n * STARTS)
                 advance(start, chosen[unsafe_offset=n])
                 ended = ended or chosen[unsafe_offset=n] == start[unsafe_offset=END]
-        rows.place(starts)
+            if guesses and chosen[] == last:
+                advance(starts, chosen[unsafe_offset=choice.k])
+                ended = chosen[unsafe_offset=choice.k] == starts[unsafe_offset=END]
+                taken += 1
         taken += 1
     watched.unsafe_free()
     asked.free()
     rows.free()
     starts.unsafe_free()
+    if alone:
+        each.free()
     return taken

@@ -37,6 +37,7 @@ comptime WIDEST = 2 if WIDTH >= 8 else 4  # vectors of columns in the largest ti
 # Rows in the largest tile: accumulators, one row of the panel and a broadcast fill the registers.
 comptime ROWS = 12 if CompilationTarget.has_avx512f() else 6
 comptime SUMS = 8  # vectors that one or two rows sum at once
+comptime AHEAD = 1024  # words
 comptime VNNI = CompilationTarget.has_vnni() and WIDTH >= 8
 comptime VNNI_BITS = "512" if WIDTH == 16 else "256"  # as LLVM's names of its instructions end
 comptime NEON_DOT = has_feature["dotprod"]() and WIDTH == 4
@@ -326,8 +327,10 @@ def tile[
     comptime INTEGER = kind == "int16" or kind == "int8"
     comptime CHAINS = P if INTEGER and P * MR * NP * VECS <= SUMS else 1
     comptime SIZE = MR * NP * VECS
-    # Widening four bits takes so long that memory would wait: the panels after these are asked for.
-    comptime LATE = mode == "int4" and kind != "int8"
+    # Widening integers takes so long that memory would wait: what follows is asked for, the panels after
+    # these or, of values, which have panels of all positions, the lines.
+    comptime LATE = P > 1 and (kind == "int16" or kind == "bounded")
+    var ahead = NP * K * PANEL if b_panel == K * PANEL else AHEAD
     comptime for section in range(PANEL // COLS):
         comptime offset = section * COLS
         var acc = Array[Words, CHAINS * SIZE](fill=Words(0))
@@ -347,7 +350,7 @@ def tile[
             comptime if LATE and section == 0:
                 comptime for p in range(NP):
                     for line in range(0, ROUND * PANEL, LINE):
-                        fetch(floats(b).unsafe_offset(p * b_panel + (NP * K + k) * PANEL + line))
+                        fetch(floats(b).unsafe_offset(p * b_panel + ahead + k * PANEL + line))
             comptime if kind == "bounded" and joined[mode]() == 4:
                 add_small[mode, MR, NP, VECS, CHAINS](acc, a, a_row, b, b_panel, k, offset)
             elif kind == "bounded":
