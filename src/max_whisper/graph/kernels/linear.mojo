@@ -13,8 +13,8 @@ from .panels import GAP, GROUP, K_BLOCK, Packed, block_panels, free_packed, new_
 from .team import Team, Work
 from .tile import Floats, Ints, PANEL, ROWS, ceildiv, multiplied
 
-comptime BLOCK_ROWS = 96  # rows of A packed at once, at most
-comptime BLOCK_WORDS = 128 * 1024
+comptime BLOCK_ROWS = 132  # rows of A packed at once, at most
+comptime BLOCK_WORDS = 256 * 1024
 
 
 def linear[

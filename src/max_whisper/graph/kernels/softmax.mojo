@@ -5,7 +5,7 @@ a chunk. Each chunk is weighed against its own highest score, and its sums are s
 added to the others: weights of few bits are then as fine as they can be.
 """
 
-from std.math import exp, iota
+from std.math import iota
 from std.memory import bitcast
 from std.sys.intrinsics import llvm_intrinsic
 
@@ -15,6 +15,7 @@ from .tile import F32, Floats, PANEL, Panel, WIDTH, words
 comptime LANES = 2 * WIDTH  # two vectors on the way at once hide each other's latency
 comptime Lanes = SIMD[DType.float32, LANES]
 comptime WHOLE = F32(8388608)  # 2^23: from here on float32 has whole numbers only
+comptime SHIFT = WHOLE + WHOLE / 2  # added to it, a number is rounded to a whole one, in the last bits
 comptime NONE = F32(-1e30)  # a score that weighs nothing, and that can be calculated with
 comptime LOG2_E = F32(1.4426950408889634)
 
@@ -29,7 +30,7 @@ def exact[kind: StaticString]() -> Bool:
 def power[kind: StaticString](x: Lanes) -> Lanes:
     """exp(x) where `exact`, else 2^x; of x <= 0."""
     comptime if exact[kind]():
-        return exp(x)
+        return exponential(x)
     return power_of_two(x)
 
 
@@ -123,14 +124,35 @@ def weigh[
 
 
 @always_inline
+def exponential(x: Lanes) -> Lanes:
+    """exp(x) of x <= 0 to float32's precision; of less than -87 it is next to nothing."""
+    var t = larger(x, Lanes(-87))
+    var shifted = t.fma(Lanes(LOG2_E), Lanes(SHIFT))
+    var n = shifted - Lanes(SHIFT)
+    # log(2) in two parts, of which the first times a whole number is exact.
+    var r = n.fma(Lanes(-0.693145751953125), t)
+    r = n.fma(Lanes(-1.428606765330187e-06), r)
+    # e^r on half of log(2) to both sides of 0: the polynomial of degree 6.
+    var p = Lanes(0.0013948583)
+    p = p.fma(r, Lanes(0.00837513044))
+    p = p.fma(r, Lanes(0.0416662182))
+    p = p.fma(r, Lanes(0.166664155))
+    p = p.fma(r, Lanes(0.500000011))
+    p = p.fma(r, Lanes(1.00000004))
+    p = p.fma(r, Lanes(1))
+    return bitcast[DType.float32, LANES](
+        bitcast[DType.int32, LANES](p) + (bitcast[DType.int32, LANES](shifted) << 23)
+    )
+
+
+@always_inline
 def power_of_two(x: Lanes) -> Lanes:
     """2^x of x <= 0 to a relative error of 1e-4."""
     comptime if WIDTH == 16:
         return join(power_of_two_avx512(half[0](x)), power_of_two_avx512(half[1](x)))
-    # Added to 1.5 * 2^23, a number is rounded to a whole one, in the last bits.
     var t = larger(x, Lanes(-126))
-    var shifted = t + Lanes(WHOLE + WHOLE / 2)
-    var f = t - (shifted - Lanes(WHOLE + WHOLE / 2))
+    var shifted = t + Lanes(SHIFT)
+    var f = t - (shifted - Lanes(SHIFT))
     # 2^f on [-1/2, 1/2]: the polynomial of degree 3 that is 1 at 0 with the least relative error.
     var p = Lanes(0.0550090578)
     p = p.fma(f, Lanes(0.242210975))
