@@ -13,6 +13,7 @@ from max_whisper.parity.engine import tokenizer_of
 
 BEGIN, EOT = 50363, 50256  # <|0.00|> and the end of the text, English-only
 PROMPT = (50257, 50362)  # <|startoftranscript|><|notimestamps|>
+STAMPS = 1501  # <|0.00|> to <|30.00|>
 ROWS = 13  # cache rows here
 SUPPRESSED = token_set(tuple(range(1, 300, 7)))
 
@@ -77,6 +78,27 @@ def test_it_stops_where_one_sequence_ends(runtime):
     standings = [Standing(BEGIN + 100, 843, BEGIN + 100), Standing(843, 400, -1)]
     ran = same(runtime, run_of(runtime, standings, [plan] * 2, 10))
     assert len(ran.tokens) < 10 and EOT in ran.tokens[-1] and EOT not in ran.tokens[:-1]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 9])
+@pytest.mark.parametrize("begins", [100, 130, None])
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_a_sequence_alone_that_has_ended_a_segment(runtime, begins, steps, temperature):
+    """That the next one begins with the same timestamp is guessed: it does, or another one, or none."""
+    forbidden = [i for i in range(EOT, BEGIN + STAMPS) if i != (BEGIN + begins if begins else EOT)]
+    plan = Plan(token_set((*range(1, 300, 7), *forbidden)), BEGIN, temperature=temperature)
+    seeds = np.random.default_rng(steps).integers(0, 1 << 63, size=(1, steps), dtype=np.uint64)
+    ran = same(runtime, run_of(runtime, [Standing(BEGIN + 100, 843, BEGIN + 100)], [plan], steps, seeds))
+    assert ran.tokens[0, 0, 0] == (BEGIN + begins if begins else EOT)
+    assert len(ran.tokens) == (steps if begins else 1)
+    assert (ran.tokens[1:] < BEGIN).all()
+
+
+def test_segments_of_a_sequence_alone(runtime):
+    """Text in which every fourth token or so ends or begins a segment."""
+    few = token_set(tuple(i for i in range(BEGIN) if i not in (13, 11, 843)))
+    tokens = same(runtime, run_of(runtime, [Standing(843, 400, BEGIN)], [Plan(few, BEGIN)], 32)).tokens
+    assert (tokens >= BEGIN).sum() > 4
 
 
 def test_draws_and_text_without_timestamps(runtime):
