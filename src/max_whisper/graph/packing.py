@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from max_whisper.checkpoints.checkpoint import Checkpoint, ModelDimensions
 from max_whisper.errors import DeviceError
 from max_whisper.graph.precision import PANEL, PRECISIONS, Precision
+from max_whisper.graph.side_by_side import side_by_side
 from max_whisper.graph.vocabulary import NAME as EMBEDDING
 from max_whisper.graph.vocabulary import pack_vocabulary, text_tokens
 
-AT_ONCE = 1 << 17  # weights that are packed at a time: 512 KB of float32
+AT_ONCE = 1 << 18  # weights that are packed at a time: 1 MB of float32
 
 Array = NDArray[np.int32] | NDArray[np.float32]
 
@@ -64,10 +65,10 @@ class Packer:
     def _pack(self, name: str, weight: NDArray[Any], bias: NDArray[Any]) -> None:
         # Columns are packed by themselves: some at a time, so that what lies between stays in the cache.
         columns = _columns_at_once(weight)
-        parts = [
-            self.precision.pack(weight[start : start + columns], bias[start : start + columns])
-            for start in range(0, len(weight), columns)
-        ]
+        parts = side_by_side(
+            lambda start: self.precision.pack(weight[start : start + columns], bias[start : start + columns]),
+            range(0, len(weight), columns),
+        )
         self.packed[f"{name}.weight"] = np.concatenate([words for words, _ in parts])
         self.packed[f"{name}.epilogue"] = np.concatenate([epilogue for _, epilogue in parts], axis=1)
 

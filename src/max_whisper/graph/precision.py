@@ -159,21 +159,22 @@ def quantise_bounded(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
     They are four, in any choice of them: of the 8 weights of two words the first two of each word,
     or the last two. The scale is as much larger as the fullest four of a row want it.
     """
-    fours = _fours(weight)
-    fullest = np.maximum(np.maximum(fours, 0).sum(axis=(3, 4)), np.maximum(-fours, 0).sum(axis=(3, 4)))
+    fullest = np.maximum(_fullest_fours(np.maximum(weight, 0)), _fullest_fours(np.maximum(-weight, 0)))
     # Rounding adds a half to each of four at most.
-    scale = np.maximum(np.abs(weight).max(axis=1) / 127, fullest.max(axis=(1, 2)) / (BOUND - 2))
+    scale = np.maximum(np.abs(weight).max(axis=1) / 127, fullest / (BOUND - 2))
     scale = scale.astype(np.float32)
     inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
     return np.rint(weight * inverse[:, None]).astype(np.int8), scale
 
 
-def _fours(weight: NDArray[Any]) -> NDArray[Any]:
-    """Rows as (rows, pairs of words, half of a word, word, weight of the half)."""
-    padding = -weight.shape[1] % 8
-    halves = np.pad(weight, ((0, 0), (0, padding))).reshape(len(weight), -1, 2, 2, 2)
-    fours: NDArray[Any] = halves.transpose(0, 1, 3, 2, 4)
-    return fours
+def _fullest_fours(weight: NDArray[Any]) -> NDArray[Any]:
+    """What the four of each row come to that come to most."""
+    flat = np.pad(weight, ((0, 0), (0, -weight.shape[1] % 8))).ravel()
+    # One long loop for each sum: numpy takes ten times as long where the last axis has four places.
+    halves = flat[::2] + flat[1::2]
+    fours = np.maximum(halves[::4] + halves[2::4], halves[1::4] + halves[3::4])
+    fullest: NDArray[Any] = fours.reshape(len(weight), -1).max(axis=1)
+    return fullest
 
 
 def to_bfloat16(values: Floats) -> NDArray[np.uint16]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from max_whisper.checkpoints.checkpoint import ModelDimensions
 from max_whisper.graph.precision import PANEL, PRECISIONS, Precision, quantise
+from max_whisper.graph.side_by_side import side_by_side
 
 NAME = "decoder.token_embedding"
 FEW = 16  # channels that stand out, as in the kernel
@@ -67,17 +68,17 @@ def pack_vocabulary(
     """
     if precision.quantised:
         channels, factors = _channels(embedding, norm)
-        parts = [
-            _pack_quick(embedding[i : i + rows], channels, factors, text - i)
-            for i in range(0, len(embedding), rows)
-        ]
+        parts = side_by_side(
+            lambda i: _pack_quick(embedding[i : i + rows], channels, factors, text - i),
+            range(0, len(embedding), rows),
+        )
         fixed: list[Array] = [channels, factors]
     else:
         none = np.zeros(rows, np.float32)
-        parts = [
-            list(precision.pack(some := embedding[i : i + rows], none[: len(some)]))
-            for i in range(0, len(embedding), rows)
-        ]
+        parts = side_by_side(
+            lambda i: list(precision.pack(some := embedding[i : i + rows], none[: len(some)])),
+            range(0, len(embedding), rows),
+        )
         fixed = []
     joined = [np.concatenate(arrays, axis=int(i % 2 and i < 6)) for i, arrays in enumerate(zip(*parts))]
     return dict(zip(vocabulary_arrays(precision), [*joined, *fixed], strict=True))
@@ -85,9 +86,11 @@ def pack_vocabulary(
 
 def _channels(embedding: NDArray[Any], norm: tuple[NDArray[Any], NDArray[Any]]) -> tuple[Array, Floats]:
     """The order of the channels, those first that add most to a logit, and what each is multiplied by."""
-    squares = np.zeros(embedding.shape[1], np.float64)
-    for start in range(0, len(embedding), 4096):
-        squares += np.square(embedding[start : start + 4096], dtype=np.float32).sum(axis=0, dtype=np.float64)
+    parts = side_by_side(
+        lambda i: np.square(embedding[i : i + 4096], dtype=np.float32).sum(axis=0, dtype=np.float64),
+        range(0, len(embedding), 4096),
+    )
+    squares = np.sum(parts, axis=0)
     weights = np.sqrt(squares / len(embedding))
     # A normed channel has a mean of about its bias, and a deviation of about its weight.
     hidden = np.sqrt(np.square(norm[0], dtype=np.float64) + np.square(norm[1], dtype=np.float64))
