@@ -169,7 +169,8 @@ def quantise_bounded(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
 
 def _fullest_fours(weight: NDArray[Any]) -> NDArray[Any]:
     """What the four of each row come to that come to most."""
-    flat = np.pad(weight, ((0, 0), (0, -weight.shape[1] % 8))).ravel()
+    missing = -weight.shape[1] % 8
+    flat = (np.pad(weight, ((0, 0), (0, missing))) if missing else weight).ravel()
     # One long loop for each sum: numpy takes ten times as long where the last axis has four places.
     halves = flat[::2] + flat[1::2]
     fours = np.maximum(halves[::4] + halves[2::4], halves[1::4] + halves[3::4])
