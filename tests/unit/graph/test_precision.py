@@ -36,7 +36,7 @@ def unpacked(words, dtype, out, depth):
 )
 def test_a_large_layer_is_packed_in_parts_as_it_is_at_once(precision):
     rng = np.random.default_rng(0)
-    weight = rng.normal(size=(4109, 97)).astype(np.float16)
+    weight = rng.normal(size=(8205, 97)).astype(np.float16)
     bias = rng.normal(size=len(weight)).astype(np.float16)
     assert weight.size > 3 * AT_ONCE
     packer = Packer({"layer.weight": weight, "layer.bias": bias}, precision)
