@@ -168,10 +168,10 @@ def quantise_bounded(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
 
 
 def _fullest_fours(weight: NDArray[Any]) -> NDArray[Any]:
-    """What the four of each row come to that come to most."""
+    """The most that four weights which are added up come to, in each row."""
     missing = -weight.shape[1] % 8
     flat = (np.pad(weight, ((0, 0), (0, missing))) if missing else weight).ravel()
-    # One long loop for each sum: numpy takes ten times as long where the last axis has four places.
+    # One long loop for each sum: numpy takes much longer over a last axis of a few places.
     halves = flat[::2] + flat[1::2]
     fours = np.maximum(halves[::4] + halves[2::4], halves[1::4] + halves[3::4])
     fullest: NDArray[Any] = fours.reshape(len(weight), -1).max(axis=1)

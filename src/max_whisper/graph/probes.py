@@ -23,7 +23,8 @@ from max_whisper.graph.constraints import ConstraintArrays
 from max_whisper.graph.decoder import self_cache_shape
 from max_whisper.graph.encoder import cross_cache_shape
 from max_whisper.graph.precision import choose_precision
-from max_whisper.graph.runtime import available_cores, for_weights, weights
+from max_whisper.graph.runtime import for_weights, weights
+from max_whisper.graph.side_by_side import available_cores
 from max_whisper.graph.steps import weight_places
 from max_whisper.graph.team import team_of
 

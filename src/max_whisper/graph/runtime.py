@@ -8,7 +8,6 @@ written costs nothing, so rooms are generous.
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +33,7 @@ from max_whisper.graph.precision import (
     fits_float16,
     suited,
 )
+from max_whisper.graph.side_by_side import available_cores
 from max_whisper.graph.steps import weight_places
 from max_whisper.graph.store import Arrays, is_packed, packed_weights
 from max_whisper.graph.team import team_of
@@ -298,13 +298,6 @@ def load_runtime(
         precision=tier,
         threads=threads or available_cores(),
     )
-
-
-def available_cores() -> int:
-    """The processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 PARTS = {"encoder": pack_encoder, "cross": pack_cross, "decoder": pack_decoder}

@@ -1,7 +1,7 @@
 """Packed rows by the panels of a layer, on one thread.
 
 Few rows (a decoding step) read each panel once, from end to end. Of many rows (the encoder) a block
-lies in the second-level cache, while a part of a panel at a time, widened once if the processor wants
+lies in the second-level cache, or of deep layers in the last one, while a part of a panel at a time, widened once if the processor wants
 it wider, is in the first.
 """
 

@@ -263,7 +263,7 @@ def steps[
             decoder, caches, rows, queries.unsafe_offset(taken * N * S), count * N * S, team
         )
         for n in range(rows.N):
-            var step = taken + 1 if guesses and n == 1 else n * count + taken
+            var step = taken + n if alone else n * count + taken
             var seed = choice.seeds.unsafe_offset(step * 2)
             limit(limits.unsafe_offset(n * LIMITS), starts.unsafe_offset(n * STARTS), seed[], seed[unsafe_offset=1])
         var chosen = tokens.unsafe_offset(taken * N * choice.k)
